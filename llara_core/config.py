@@ -1,0 +1,291 @@
+"""Frozen, validated settings of every stage; the YAML files under ``configs/`` hold exactly these.
+
+One class a stage. A key that is unknown, mistyped or out of range stops with a ``ConfigError``
+that names the place, the value and the nearest known key: ZenML itself only warns, or says nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from typing_extensions import Self
+
+from llara_core.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any] | Self | None, where: str) -> Self:
+        """Build the settings from plain values.
+
+        Args:
+            values: a mapping as read from YAML, settings already built, or None for the defaults.
+            where: the key under which the values stand, for the message, e.g. ``adapt``.
+
+        Raises:
+            ConfigError: on the first unknown key or unusable value; names the nearest known key.
+        """
+        if isinstance(values, cls):
+            return values
+        if values is not None and not isinstance(values, Mapping):
+            raise ConfigError(f"{where}: expected a mapping of settings, got {values!r}")
+        try:
+            return cls.model_validate(dict(values or {}))
+        except ValidationError as error:
+            raise ConfigError(_explain(cls, error, where)) from None
+
+
+class PycodeSettings(Settings):
+    """The built-in collection: functions of installed packages, searched by their docstrings."""
+
+    packages: tuple[str, ...] = ()
+    max_functions: PositiveInt = 20_000
+    test_queries: PositiveInt = 1_000
+    dev_queries: PositiveInt = 500
+
+
+class CollectionSettings(Settings):
+    """Where the text comes from: ``pycode``, or a BEIR folder (``~`` and ``${VARIABLE}`` are expanded)."""
+
+    source: str = "pycode"
+    name: str | None = None
+    pycode: PycodeSettings = PycodeSettings()
+
+    @property
+    def folder(self) -> Path | None:
+        """The BEIR folder, or None for a built-in collection.
+
+        Raises:
+            ConfigError: the source names an environment variable that is not set.
+        """
+        if self.source == "pycode":
+            return None
+        expanded = os.path.expandvars(self.source)
+        if "$" in expanded:
+            raise ConfigError(
+                f"collection.source: {self.source!r} names an environment variable that is not set; "
+                "export it, or write the folder into the YAML"
+            )
+        return Path(expanded).expanduser()
+
+
+class FromScratchSettings(Settings):
+    """A small decoder with random weights and a tokenizer trained on the corpus: no download."""
+
+    architecture: str = "llama"  # any model type that transformers can build from a config
+    vocabulary_size: PositiveInt = 12_000
+    hidden_size: PositiveInt = 128
+    intermediate_size: PositiveInt = 256
+    layers: PositiveInt = 2
+    heads: PositiveInt = 4
+    max_positions: PositiveInt = 512
+    tie_embeddings: bool = True
+    split_identifiers: bool = True  # at `_` and camelCase, before byte-pair encoding
+    lowercase: bool = True
+
+
+class TemplateSettings(Settings):
+    """A prompt template of the user's own: the text is put between prefix and one of two suffixes."""
+
+    name: str = "custom"
+    prefix: str = ""
+    ebae_suffix: str = ""
+    ebar_suffix: str = ""
+    slots: PositiveInt = 1  # slot tokens per prompt
+
+
+class ModelSettings(Settings):
+    """The decoder to start from, and how text is laid out for it."""
+
+    base: str | None = None  # a Hugging Face folder or id
+    revision: str | None = None
+    trust_remote_code: bool = False
+    from_scratch: FromScratchSettings | None = None
+    template: str | TemplateSettings = "llama2vec"
+    query_length: PositiveInt = 64  # tokens of text, prompt and slots not counted
+    passage_length: PositiveInt = 160
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    slot_initialisation: Literal["mean", "random"] = "mean"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.base is None) == (self.from_scratch is None):
+            raise ValueError("give exactly one of base (a folder or id) and from_scratch")
+        return self
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters; the defaults are the published ones (LLaRA, section 4.1 and its code)."""
+
+    rank: PositiveInt = 64
+    alpha: PositiveFloat = 16.0
+    dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    target_modules: tuple[str, ...] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+
+
+class OptimizerSettings(Settings):
+    """What both training stages share."""
+
+    steps: PositiveInt = 100
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-3
+    embedding_learning_rate: PositiveFloat | None = None  # of the token embeddings; None: the same
+    warmup_fraction: float = Field(0.1, ge=0.0, le=1.0)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: NonNegativeFloat = 0.01
+    gradient_clip: PositiveFloat = 1.0
+    lora: LoraSettings | None = None  # None: all parameters are trained
+    log_every: PositiveInt = 10
+
+
+class AdaptSettings(OptimizerSettings):
+    """EBAE and EBAR in one pass (paper, section 3)."""
+
+    text_length: PositiveInt = 128  # tokens of text per row
+    minimum_span: PositiveInt | None = None  # random spans of minimum_span..text_length tokens; None: the start
+    ebae_weight: NonNegativeFloat = 0.5
+    ebar_weight: NonNegativeFloat = 0.5
+    language_model_weight: NonNegativeFloat = 0.0
+    slot_reduction: Literal["max", "mean"] = "max"
+    targets: Literal["unique", "all"] = "unique"
+    frequency_prior: bool = False
+    idf_weights: bool = False
+
+
+class MineSettings(Settings):
+    """Hard negatives from BM25 and from the adapted model's own search."""
+
+    split: str = "train"
+    negatives: PositiveInt = 8  # kept per query
+    bm25_depth: NonNegativeInt = 50
+    dense_depth: NonNegativeInt = 50
+    skip_top: NonNegativeInt = 0  # ranks left out at the top of each list
+    positive_margin: float = Field(0.95, gt=0.0, le=1.0)  # dense score at most this share of the positive's
+    near_duplicate: float = Field(0.8, gt=0.0, le=1.0)  # word-set Jaccard with a positive
+
+
+class FinetuneSettings(OptimizerSettings):
+    """Contrastive fine-tuning with in-batch and hard negatives (paper, section 3.4)."""
+
+    split: str = "train"
+    temperature: PositiveFloat = 0.01
+    hard_negatives: NonNegativeInt = 1  # per query and step
+    span_pairs: NonNegativeInt = 0  # extra (span of a document, document) pairs per step, no labels needed
+    symmetric: bool = False  # also passage → query
+
+
+class Bm25Settings(Settings):
+    """The lexical baseline; the defaults are the fair ones (stemmed, identifiers split)."""
+
+    k1: NonNegativeFloat = 0.9
+    b: float = Field(0.4, ge=0.0, le=1.0)
+    stem: bool = True
+    split_identifiers: bool = False
+    stop_words: bool = True
+
+
+class EvaluateSettings(Settings):
+    """What is judged, and how deep."""
+
+    split: str = "test"
+    train_split: str = "train"  # for the leak-free subsets
+    depth: PositiveInt = Field(100, ge=100)  # recall@100 and MAP@100 need it
+    without_adaptation: bool = True  # the arm that shows what adaptation is worth
+    leak_free_subsets: bool = True
+    bm25: Bm25Settings = Bm25Settings()
+
+
+class RegistrySettings(Settings):
+    """Where the finished model goes."""
+
+    model_name: str = "llara-retriever"
+
+
+class PromoteSettings(Settings):
+    """When the alias ``champion`` moves."""
+
+    metric: Literal["ndcg_at_10", "mrr_at_10", "recall_at_100", "map_at_100"] = "ndcg_at_10"
+    minimum_gain: NonNegativeFloat = 0.0
+
+
+class TrainingSettings(Settings):
+    """Everything one run of the training pipeline is told; ``parameters:`` of the YAML."""
+
+    seed: NonNegativeInt = 0
+    collection: CollectionSettings = CollectionSettings()
+    model: ModelSettings = ModelSettings(from_scratch=FromScratchSettings())
+    adapt: AdaptSettings = AdaptSettings()
+    mine: MineSettings = MineSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    registry: RegistrySettings = RegistrySettings()
+    promote: PromoteSettings = PromoteSettings()
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file; configs/demo.yaml is a complete example")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
+    return values
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """``; did you mean 'x'?`` for the closest known name, or the list of known names."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _explain(cls: type[BaseModel], error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    place = ".".join([where, *path]) if where else ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"{place}: unknown setting{nearest(path[-1], _known_keys(cls, path[:-1]))}"
+    return f"{place}: got {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _known_keys(cls: type[BaseModel], path: list[str]) -> list[str]:
+    """Field names of the settings that stand at ``path`` below ``cls``."""
+    for part in path:
+        field = cls.model_fields.get(part)
+        if field is None:  # a member of a union: pydantic puts the class name into the path
+            continue
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        cls = inner[0] if inner else cls
+    return list(cls.model_fields)

@@ -1,0 +1,1 @@
+"""Text in: formats, rules, passages and the built-in collection."""

@@ -1,0 +1,1 @@
+"""Results to judgement: metrics, significance, systems side by side, report."""

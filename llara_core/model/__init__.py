@@ -1,0 +1,1 @@
+"""Text to vector: templates, backbone, retriever and bundle."""

@@ -1,0 +1,1 @@
+"""Vectors to results: index, BM25 and hard-negative mining."""

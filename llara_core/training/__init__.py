@@ -1,0 +1,1 @@
+"""The two training stages, on the Trainer of transformers."""
