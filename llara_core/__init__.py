@@ -31,5 +31,6 @@ def __getattr__(name: str) -> Any:
         AttributeError: the name is not public.
     """
     if name not in _HOMES:
-        raise AttributeError(f"module 'llara_core' has no attribute {name!r}; public names: {', '.join(__all__)}")
+        public = ", ".join(__all__)
+        raise AttributeError(f"module 'llara_core' has no attribute {name!r}; public names: {public}")
     return getattr(import_module(_HOMES[name]), name)

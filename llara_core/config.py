@@ -6,64 +6,45 @@ that names the place, the value and the nearest known key: ZenML itself only war
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-
-import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
-
 from typing_extensions import Self
 
 from llara_core.errors import ConfigError
+from llara_core.settings import Settings, load_yaml, nearest
 
+__all__ = ["Settings", "load_yaml", "nearest"]  # the rest is public by its name
 
-class Settings(BaseModel):
-    """Base of all settings: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any] | Self | None, where: str) -> Self:
-        """Build the settings from plain values.
-
-        Args:
-            values: a mapping as read from YAML, settings already built, or None for the defaults.
-            where: the key under which the values stand, for the message, e.g. ``adapt``.
-
-        Raises:
-            ConfigError: on the first unknown key or unusable value; names the nearest known key.
-        """
-        if isinstance(values, cls):
-            return values
-        if values is not None and not isinstance(values, Mapping):
-            raise ConfigError(f"{where}: expected a mapping of settings, got {values!r}")
-        try:
-            return cls.model_validate(dict(values or {}))
-        except ValidationError as error:
-            raise ConfigError(_explain(cls, error, where)) from None
+DEFAULT_PACKAGES = (
+    "SQLAlchemy", "datasets", "fonttools", "great_expectations", "huggingface_hub", "matplotlib", "mlflow",
+    "networkx", "numpy", "pandas", "peft", "scikit-learn", "scipy", "sympy", "torch", "zenml",
+)  # fmt: skip
 
 
 class PycodeSettings(Settings):
     """The built-in collection: functions of installed packages, searched by their docstrings."""
 
-    packages: tuple[str, ...] = ()
-    max_functions: PositiveInt = 20_000
-    test_queries: PositiveInt = 1_000
-    dev_queries: PositiveInt = 500
+    packages: tuple[str, ...] = Field(DEFAULT_PACKAGES, min_length=1)  # installed distributions
+    max_functions: int = Field(20_000, ge=10)  # whole modules are kept until it is reached
+    test_queries: PositiveInt = 1_500
+    dev_queries: NonNegativeInt = 500
+    min_query_words: PositiveInt = 4  # of the docstring's summary sentence
+    max_query_words: PositiveInt = 40
+    min_code_words: PositiveInt = 12
+    max_code_chars: int = Field(6_000, ge=100)  # longer functions are left out whole
+    duplicate_threshold: float = Field(0.7, ge=0.6, le=1.0)  # Jaccard of the source's word 3-grams
+    query_duplicate_threshold: float = Field(0.8, ge=0.6, le=1.0)  # Jaccard of word sets
+    seed: NonNegativeInt = 0  # draws the modules and the splits
 
 
 class CollectionSettings(Settings):
@@ -167,7 +148,7 @@ class AdaptSettings(OptimizerSettings):
     """EBAE and EBAR in one pass (paper, section 3)."""
 
     text_length: PositiveInt = 128  # tokens of text per row
-    minimum_span: PositiveInt | None = None  # random spans of minimum_span..text_length tokens; None: the start
+    minimum_span: PositiveInt | None = None  # random spans of this to text_length tokens; None: the start
     ebae_weight: NonNegativeFloat = 0.5
     ebar_weight: NonNegativeFloat = 0.5
     language_model_weight: NonNegativeFloat = 0.0
@@ -204,6 +185,7 @@ class Bm25Settings(Settings):
 
     k1: NonNegativeFloat = 0.9
     b: float = Field(0.4, ge=0.0, le=1.0)
+    method: Literal["lucene", "robertson", "atire"] = "lucene"  # variant of term and document frequency
     stem: bool = True
     split_identifiers: bool = False
     stop_words: bool = True
@@ -245,47 +227,3 @@ class TrainingSettings(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     registry: RegistrySettings = RegistrySettings()
     promote: PromoteSettings = PromoteSettings()
-
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file; configs/demo.yaml is a complete example")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
-    return values
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """``; did you mean 'x'?`` for the closest known name, or the list of known names."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
-
-
-def _explain(cls: type[BaseModel], error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    place = ".".join([where, *path]) if where else ".".join(path)
-    if first["type"] == "extra_forbidden":
-        return f"{place}: unknown setting{nearest(path[-1], _known_keys(cls, path[:-1]))}"
-    return f"{place}: got {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
-
-
-def _known_keys(cls: type[BaseModel], path: list[str]) -> list[str]:
-    """Field names of the settings that stand at ``path`` below ``cls``."""
-    for part in path:
-        field = cls.model_fields.get(part)
-        if field is None:  # a member of a union: pydantic puts the class name into the path
-            continue
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        cls = inner[0] if inner else cls
-    return list(cls.model_fields)

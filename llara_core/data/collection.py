@@ -101,9 +101,8 @@ class Collection:
         """Query id to {document id: grade} of a split."""
         table = self._split(split)
         result: dict[str, dict[str, int]] = {}
-        for query, document, grade in zip(
-            table["query_id"].to_pylist(), table["corpus_id"].to_pylist(), table["score"].to_pylist(), strict=True
-        ):
+        columns = (table[name].to_pylist() for name in ("query_id", "corpus_id", "score"))
+        for query, document, grade in zip(*columns, strict=True):
             result.setdefault(query, {})[document] = grade
         return result
 

@@ -1,0 +1,87 @@
+"""What all settings share: frozen, closed to unknown keys, and errors that name the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import Self
+
+from llara_core.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any] | Self | None, where: str) -> Self:
+        """Build the settings from plain values.
+
+        Args:
+            values: a mapping as read from YAML, settings already built, or None for the defaults.
+            where: the key under which the values stand, for the message, e.g. ``adapt``.
+
+        Raises:
+            ConfigError: on the first unknown key or unusable value; names the nearest known key.
+        """
+        if isinstance(values, cls):
+            return values
+        if values is not None and not isinstance(values, Mapping):
+            raise ConfigError(f"{where}: expected a mapping of settings, got {values!r}")
+        try:
+            return cls.model_validate(dict(values or {}))
+        except ValidationError as error:
+            raise ConfigError(_explain(cls, error, where)) from None
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file; configs/demo.yaml is a complete example")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, got {type(values).__name__}")
+    return values
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """``; did you mean 'x'?`` for the closest known name, or the list of known names."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _explain(cls: type[BaseModel], error: ValidationError, where: str) -> str:
+    errors = error.errors()
+    # A union reports one error a member; an unknown key tells more than "should be a string".
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    path = [str(part) for part in first["loc"] if not str(part)[:1].isupper()]
+    message = first["msg"].removeprefix("Value error, ")
+    place = ".".join([where, *path]) if where else ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"{place}: unknown setting{nearest(path[-1], _known_keys(cls, path[:-1]))}"
+    return f"{place}: got {first['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _known_keys(cls: type[BaseModel], path: list[str]) -> list[str]:
+    """Field names of the settings that stand at ``path`` below ``cls``."""
+    for part in path:
+        field = cls.model_fields.get(part)
+        if field is None:
+            break
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        cls = inner[0] if inner else cls
+    return list(cls.model_fields)
