@@ -48,7 +48,7 @@ class PycodeSettings(Settings):
 
 
 class CollectionSettings(Settings):
-    """Where the text comes from: ``pycode``, or a BEIR folder (``~`` and ``${VARIABLE}`` are expanded)."""
+    """Where the text comes from: ``pycode``, or a BEIR folder (``~`` and variables are expanded)."""
 
     source: str = "pycode"
     name: str | None = None
@@ -85,6 +85,7 @@ class FromScratchSettings(Settings):
     tie_embeddings: bool = True
     split_identifiers: bool = True  # at `_` and camelCase, before byte-pair encoding
     lowercase: bool = True
+    keep_punctuation: bool = True  # without it, twice the words of code fit into the same length
 
 
 class TemplateSettings(Settings):
@@ -139,6 +140,7 @@ class OptimizerSettings(Settings):
     warmup_fraction: float = Field(0.1, ge=0.0, le=1.0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: NonNegativeFloat = 0.01
+    adam_beta2: float = Field(0.999, gt=0.0, lt=1.0)  # lower for runs of few steps
     gradient_clip: PositiveFloat = 1.0
     lora: LoraSettings | None = None  # None: all parameters are trained
     log_every: PositiveInt = 10
@@ -183,8 +185,8 @@ class FinetuneSettings(OptimizerSettings):
 class Bm25Settings(Settings):
     """The lexical baseline; the defaults are the fair ones (stemmed, identifiers split)."""
 
-    k1: NonNegativeFloat = 0.9
-    b: float = Field(0.4, ge=0.0, le=1.0)
+    k1: NonNegativeFloat = 1.5
+    b: float = Field(0.75, ge=0.0, le=1.0)
     method: Literal["lucene", "robertson", "atire"] = "lucene"  # variant of term and document frequency
     stem: bool = True
     split_identifiers: bool = False
