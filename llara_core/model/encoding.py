@@ -1,0 +1,56 @@
+"""Padded batches and embeddings: what serving and fine-tuning share, so that both give the same vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Rows of token ids padded on the right.
+
+    Returns:
+        Ids int64 [B, T] and lengths int64 [B].
+    """
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+    ids = torch.full((len(rows), int(lengths.max())), pad_id, dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return ids, lengths
+
+
+def embed(decoder: Any, input_ids: Tensor, lengths: Tensor, slots: int) -> Tensor:
+    """Embeddings [B, D], float32 and L2-normalised: the mean of the slots' final hidden states.
+
+    Args:
+        decoder: the model without its output head.
+        input_ids: int64 [B, T], padded on the right.
+        lengths: int64 [B]; the last ``slots`` real positions of a row are its slots.
+        slots: S.
+    """
+    columns = torch.arange(input_ids.shape[1], device=input_ids.device)
+    mask = (columns[None, :] < lengths[:, None]).long()
+    states = decoder(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
+    places = lengths[:, None] + torch.arange(-slots, 0, device=input_ids.device)[None, :]
+    rows = torch.arange(input_ids.shape[0], device=input_ids.device)[:, None]
+    return functional.normalize(states[rows, places].float().mean(dim=1), dim=-1)
+
+
+def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Row numbers cut into batches of at most ``batch_tokens`` padded tokens, longest rows first.
+
+    Sorted by length, so that little is padding; longest first, so that a shortage of memory shows at once.
+    A single row longer than the budget is a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    batches: list[list[int]] = []
+    for row in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
