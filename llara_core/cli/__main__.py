@@ -1,0 +1,5 @@
+"""Let ``python -m llara_core.cli`` stand for ``llara``."""
+
+from llara_core.cli import main
+
+main()
