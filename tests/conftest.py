@@ -1,0 +1,112 @@
+"""Fixtures that several rooms share: a tiny collection on disk, written anew for every test."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before anything imports ZenML or MLflow: no test may read or change the state of whoever runs it.
+_STATE = Path(tempfile.mkdtemp(prefix="llara-tests-"))
+os.environ.update(
+    LLARA_LOCAL=str(_STATE),
+    ZENML_CONFIG_PATH=str(_STATE / "zenml"),
+    ZENML_ANALYTICS_OPT_IN="false",
+    MLFLOW_TRACKING_URI=f"sqlite:///{_STATE / 'mlflow.db'}",
+)
+
+TOPICS = {
+    "volcano": "lava flows down the slope after the eruption and cools into dark basalt rock",
+    "orchestra": "the violins tune before the conductor lifts the baton for the first movement",
+    "bakery": "fresh bread rises overnight and bakes on hot stone until the crust turns brown",
+    "glacier": "ice creeps along the valley and grinds boulders into fine grey powder",
+    "harbour": "cranes unload containers while tugboats pull the tanker to its berth",
+    "beehive": "workers carry nectar home and fan it with their wings until honey thickens",
+    "comet": "a tail of dust and gas points away from the sun as the nucleus warms",
+    "loom": "the shuttle carries weft threads through the warp and cloth grows row by row",
+}
+
+
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write one JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_qrels(path: Path, rows: Sequence[tuple[str, str, int]]) -> Path:
+    """Write judgements with BEIR's header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def write_tiny_beir(folder: Path) -> Path:
+    """A BEIR folder of 24 documents, 8 training and 8 test queries; three documents a topic."""
+    corpus, queries, train, test = [], [], [], []
+    for topic, sentence in TOPICS.items():
+        words = sentence.split()
+        for part in range(3):
+            text = (
+                f"Part {part} about a {topic}. {' '.join(words[part:])}. {' '.join(words[: 8 + part])} again."
+            )
+            corpus.append({"_id": f"{topic}-{part}", "title": topic.title(), "text": text})
+        queries.append({"_id": f"train-{topic}", "text": f"what is a {topic} {words[2]} {words[-1]}"})
+        queries.append({"_id": f"test-{topic}", "text": f"{words[1]} {words[4]} of the {topic}"})
+        train.append((f"train-{topic}", f"{topic}-0", 1))
+        test.extend([(f"test-{topic}", f"{topic}-1", 2), (f"test-{topic}", f"{topic}-2", 1)])
+    write_jsonl(folder / "corpus.jsonl", corpus)
+    write_jsonl(folder / "queries.jsonl", queries)
+    write_qrels(folder / "qrels" / "train.tsv", train)
+    write_qrels(folder / "qrels" / "test.tsv", test)
+    return folder
+
+
+@pytest.fixture
+def beir_folder(tmp_path: Path) -> Path:
+    """A fresh copy of the tiny collection, to use or to spoil."""
+    return write_tiny_beir(tmp_path / "tiny")
+
+
+SETTINGS = """
+enable_cache: true
+parameters:
+  seed: 5
+  model:
+    from_scratch: {vocabulary_size: 400, hidden_size: 32, intermediate_size: 64, layers: 1, heads: 2}
+    template: slots
+    query_length: 16
+    passage_length: 32
+  adapt: {steps: 3, batch_size: 8, text_length: 32}
+  mine: {negatives: 2, bm25_depth: 10, dense_depth: 10}
+  finetune: {steps: 3, batch_size: 4, temperature: 0.05}
+"""
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny collection, its settings, and what every stage makes of it."""
+    from llara_core.cli.app import run
+
+    folder = tmp_path_factory.mktemp("work")
+    write_tiny_beir(folder / "tiny")
+    (folder / "c.yaml").write_text(SETTINGS)
+    shared = ["--data", f"{folder}/tiny", "-c", f"{folder}/c.yaml"]
+    assert run(["prepare", *shared, "-o", f"{folder}/base"]) == 0
+    assert run(["adapt", *shared, "--base", f"{folder}/base", "-o", f"{folder}/adapted"]) == 0
+    assert run(["mine", *shared, "--model", f"{folder}/adapted", "-o", f"{folder}/negatives.jsonl"]) == 0
+    finetune = ["finetune", *shared, "--model", f"{folder}/adapted", "-o", f"{folder}/finetuned"]
+    assert run([*finetune, "--negatives", f"{folder}/negatives.jsonl"]) == 0
+    return folder
+
+
+def pytest_unconfigure() -> None:
+    """Remove the state of this test run."""
+    shutil.rmtree(_STATE, ignore_errors=True)
