@@ -1,0 +1,1 @@
+"""Steps: thin adapters between ZenML and ``llara_core``. No imports here: the step cache tracks modules."""

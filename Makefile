@@ -1,0 +1,77 @@
+# Every command does its own set-up and can be repeated: `make run` on a fresh clone needs only
+# Python >= 3.10, make and git. PYTHON=python3.12 chooses another interpreter for the environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+EXTRAS ?= cpu,pipeline,kubernetes,dev
+CONFIG ?= configs/demo.yaml
+LLARA_LOCAL ?= $(CURDIR)/.local
+READY := $(VENV)/.ready
+# One rule at a time: set-up, stack and run depend on each other's files.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help run scifact test test-slow lint types format setup stack clean clean-all zenml-ui mlflow-ui constraints
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup  ## the main job: from the Python code in this environment to a registered retriever
+	@$(BIN)/python -m pipelines training --config $(CONFIG) $(ARGS)
+
+scifact: setup  ## the same on SciFact: make scifact DATA=/path/to/scifact (a BEIR folder)
+	@LLARA_SCIFACT="$(or $(DATA),$(LLARA_SCIFACT))" $(BIN)/python -m pipelines training --config configs/scifact.yaml $(ARGS)
+
+test: setup lint types  ## lint, types, import contracts and the default tests (under ten minutes on two cores)
+	@echo "make: tests"
+	@$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-slow: setup  ## the tests that take minutes each
+	@$(BIN)/python -m pytest -m "slow" $(ARGS)
+
+lint: setup  ## style, formatting and import contracts
+	@echo "make: lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+
+types: setup  ## mypy --strict on llara_core
+	@echo "make: types"
+	@$(BIN)/mypy
+
+format: setup  ## mend style and formatting
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+setup: $(READY)  ## the virtual environment with every version pinned
+
+# The stamp is written last, so an interrupted installation is taken up again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is not Python 3.10 or newer ($$($(PYTHON) --version 2>&1)); name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@test -x $(BIN)/python || { echo "make: creating the virtual environment $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "make: installing the pinned dependencies (a few minutes the first time)"
+	@$(PIP) install -q -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $(READY)
+
+stack: setup  ## register the stack llara-local and write .local/env (make run does it too)
+	@$(BIN)/python -m pipelines stack
+
+zenml-ui: setup  ## the ZenML dashboard on http://127.0.0.1:8237
+	@$(BIN)/python -m pipelines stack
+	@set -a; . $(LLARA_LOCAL)/env; $(BIN)/zenml login --local --port 8237 --blocking
+
+mlflow-ui: setup  ## MLflow on http://127.0.0.1:5000
+	@$(BIN)/python -m pipelines stack
+	@. $(LLARA_LOCAL)/env; $(BIN)/mlflow ui --backend-store-uri "$$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port 5000
+
+constraints: setup  ## write constraints.txt anew from the environment
+	@$(BIN)/python tools/freeze.py > constraints.txt.new && mv constraints.txt.new constraints.txt
+
+clean:  ## remove what runs and tests made (.local, caches); the environment stays
+	@echo "make: removing .local and the caches"
+	@rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+	@find llara_core steps pipelines tests tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+clean-all: clean  ## the environment too
+	@rm -rf $(VENV)

@@ -1,0 +1,135 @@
+"""Run a pipeline with everything checked first and the outcome told at the end.
+
+``python -m pipelines training -c configs/demo.yaml`` is what ``make run`` calls. ``zenml pipeline
+run pipelines.training.training_pipeline -c configs/demo.yaml`` does the same work without the words.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llara_core.errors import LlaraError
+from pipelines import environment
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and every log line.")]
+
+
+@app.command()
+def training(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Run configuration.")] = Path(
+        "configs/demo.yaml"
+    ),
+    stack: Annotated[
+        str | None, typer.Option("--stack", "-s", help="ZenML stack; default: llara-local.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step, cached or not.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Train, judge and register a retriever."""
+    _exit(lambda: _training(config, stack, no_cache, debug), debug)
+
+
+@app.command()
+def stack(debug: Debug = False) -> None:
+    """Import the stack llara-local and write .local/env."""
+    _exit(_stack, debug)
+
+
+def _training(config: Path, stack_name: str | None, no_cache: bool, debug: bool) -> None:
+    # Settings are read before ZenML is imported: a typing error is told in a second, not in ten.
+    from llara_core.config import TrainingSettings
+    from llara_core.settings import load_yaml
+    from pipelines import preflight
+
+    started = time.monotonic()
+    settings = TrainingSettings.parse(load_yaml(config).get("parameters"), "parameters")
+    local = environment.local_folder()
+    preflight.check(settings, local)
+    environment.apply()
+    environment.write_files()
+    _say(f"Starting: {config} (state in {local})")
+
+    from pipelines import quiet
+
+    quiet.before_imports()
+    from rich.console import Console
+
+    from pipelines import outcome, run_configuration, stacks
+    from pipelines.training import STEPS, training_pipeline
+
+    if not debug:
+        quiet.hush()
+    run_configuration.check(config, STEPS)
+    identity = stacks.stack_id(stack_name) if stack_name else stacks.ensure_local_stack()
+    # The choice holds for this process alone; the user's active stack stays what it is.
+    os.environ["ZENML_ACTIVE_STACK_ID"] = identity
+    configured = training_pipeline.with_options(
+        config_path=str(config), **({"enable_cache": False} if no_cache else {})
+    )
+    run: Any = configured()
+    console = Console(width=None if sys.stdout.isatty() else 132)
+    outcome.show(run, console)
+    console.print(f"[bold]Took[/]       {time.monotonic() - started:.0f} s", highlight=False)
+
+
+def _stack() -> None:
+    environment.apply()
+    files = environment.write_files()
+    from pipelines import quiet, stacks
+
+    stacks.ensure_local_stack()
+    quiet.hush()
+    _say(f"Stack {stacks.LOCAL_STACK} is ready; `source {files[0]}` shows it to your shell.")
+
+
+def _exit(work: Any, debug: bool) -> None:
+    """Run the work; an error becomes one message and an exit code.
+
+    0 all went well, 1 failed or interrupted, 2 the user's input cannot be used.
+    """
+    try:
+        work()
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        code, message = _judge(error)
+        if debug:
+            traceback.print_exc()
+        _say(f"llara: {message}")
+        sys.exit(code)
+
+
+def _judge(error: BaseException) -> tuple[int, str]:
+    """Exit code and message of an error, found in its chain of causes."""
+    names = {type(one).__name__ for one in _chain(error)}
+    if isinstance(error, KeyboardInterrupt) or names & {"RunStoppedException", "RunInterruptedException"}:
+        return 1, "interrupted; nothing was registered or promoted"
+    for one in _chain(error):
+        if isinstance(one, LlaraError):
+            return one.exit_code, str(one)
+    return 1, f"failed: {type(error).__name__}: {error} (run again with --debug for the traceback)"
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,91 @@
+"""What a finished run tells the person who started it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llara_core.evaluation.comparison import BASELINE, WITHOUT_ADAPTATION, Comparison
+from steps.stored.comparison import open_comparison
+from steps.workspace import DATA_DOCS_PAGE, REPORT_PAGE, publish_page
+
+HEADINGS = {
+    "ndcg_at_10": "nDCG@10",
+    "mrr_at_10": "MRR@10",
+    "recall_at_100": "recall@100",
+    "map_at_100": "MAP@100",
+}
+MAIN_METRIC = "ndcg_at_10"
+
+
+def show(run: Any, console: Console) -> None:
+    """Print table, registration, promotion, report and where to look further.
+
+    Args:
+        run: the finished pipeline run.
+        console: where to print.
+    """
+    comparison = open_comparison(_output(run, "evaluate", "evaluation"))
+    console.print()
+    console.print(table(comparison))
+    for note in comparison.notes:
+        console.print(f"Note: {note}", highlight=False)
+    promotion: Mapping[str, Any] = _output(run, "promote", "promotion")
+    if promotion["version"] is None:
+        console.print("[bold]Registered[/] nothing: the stack has no MLflow model registry.")
+    else:
+        alias = "champion" if promotion["promoted"] else "challenger"
+        console.print(
+            f"[bold]Registered[/] {promotion['name']} version {promotion['version']}, "
+            f"alias [bold]{alias}[/]: {promotion['reason']}.",
+            highlight=False,
+        )
+    # Steps from the cache wrote their pages in an earlier run, and another run may have replaced them since.
+    report = publish_page(_output(run, "report", "report"), REPORT_PAGE)
+    data_docs = publish_page(_output(run, "validate", "data_docs"), DATA_DOCS_PAGE)
+    console.print(f"[bold]Report[/]     {report}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]Data Docs[/]  {data_docs}", highlight=False, soft_wrap=True)
+    console.print("[bold]Look on[/]    make mlflow-ui   (runs, curves, models)   make zenml-ui   (lineage)")
+
+
+def table(comparison: Comparison) -> Table:
+    """Systems and metrics, with the change in nDCG@10 against BM25 and against the unadapted arm."""
+    data = comparison.collection
+    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in comparison.table():
+        rows.setdefault(row["system"], {})[row["metric"]] = row
+    result = Table(
+        title=f"{data['name']}, {data['split']} split: "
+        f"{data['queries']} queries, {data['documents']} documents",
+        caption="Changes are in nDCG@10, with the p-value of a paired randomisation test.",
+    )
+    result.add_column("system", no_wrap=True)
+    for metric in comparison.metrics:
+        result.add_column(HEADINGS.get(metric, metric), justify="right", no_wrap=True)
+    arms = [(BASELINE, "versus_bm25", "p_bm25", "against BM25")]
+    if WITHOUT_ADAPTATION in rows:
+        arms.append(
+            (WITHOUT_ADAPTATION, "versus_without_adaptation", "p_without_adaptation", "against unadapted")
+        )
+    for _, _, _, heading in arms:
+        result.add_column(heading, justify="right", no_wrap=True)
+    best = max(rows, key=lambda system: rows[system][MAIN_METRIC]["value"])
+    for system, by_metric in rows.items():
+        values = [f"{by_metric[metric]['value']:.4f}" for metric in comparison.metrics]
+        changes = [_change(by_metric[MAIN_METRIC], gain, p_value) for _, gain, p_value, _ in arms]
+        result.add_row(system, *values, *changes, style="bold" if system == best else None)
+    return result
+
+
+def _change(row: Mapping[str, Any], gain: str, p_value: str) -> str:
+    if row[gain] is None:
+        return "\N{EN DASH}"
+    p = row[p_value]
+    return f"{row[gain]:+.4f} ({'p < 0.001' if p < 0.001 else f'p = {p:.3f}'})"
+
+
+def _output(run: Any, step: str, output: str) -> Any:
+    return run.steps[step].outputs[output][0].load()

@@ -1,0 +1,55 @@
+"""Look before the leap: what would stop a run after minutes stops it in the first second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llara_core.config import CollectionSettings, ModelSettings, TrainingSettings
+from llara_core.errors import DataError, ModelError
+from llara_core.files import check_writable
+
+_FIX = "give model.base the folder or id of a decoder"
+
+
+def check(settings: TrainingSettings, local: Path) -> None:
+    """Data folder, model folder and the folder for results.
+
+    Raises:
+        ConfigError: a path names an environment variable that is not set.
+        DataError: a data file is missing, or the local folder cannot be written.
+        ModelError: the model folder holds no model.
+    """
+    check_writable(local / "work" / "probe")
+    _data(settings.collection)
+    _model(settings.model)
+
+
+def _data(settings: CollectionSettings) -> None:
+    folder = settings.folder
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise DataError("no such folder; collection.source names a BEIR folder, or pycode", file=folder)
+    if (folder / "collection.json").is_file():
+        return
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        if not (folder / name).is_file() and not (folder / f"{name}.gz").is_file():
+            raise DataError(
+                "missing; a BEIR folder has corpus.jsonl, queries.jsonl, qrels/", file=folder / name
+            )
+    if not any((folder / "qrels").glob("*.tsv*")):
+        raise DataError("no qrels/<split>.tsv; add judgements", file=folder / "qrels")
+
+
+def _model(settings: ModelSettings) -> None:
+    """A folder must hold a configuration and weights; an id is left to the loader."""
+    if settings.base is None:
+        return
+    folder = Path(settings.base).expanduser()
+    looks_like_path = folder.is_absolute() or settings.base.startswith((".", "~"))
+    if not folder.exists() and not looks_like_path:
+        return
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json in it, so no Hugging Face model; {_FIX}")
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ModelError(f"{folder}: no weights (*.safetensors) in it; {_FIX}")

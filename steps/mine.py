@@ -1,0 +1,45 @@
+"""Mine: hard negatives from BM25 and from the adapted model's own search."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from zenml import log_metadata, step
+
+from llara_core.config import Bm25Settings, MineSettings
+from llara_core.model.retriever import Retriever
+from llara_core.retrieval.mining import mine as mine_negatives
+from steps import tracking
+from steps.caching import policy
+from steps.materializers import FolderArtifact, FolderMaterializer
+from steps.stored.collection import open_collection
+from steps.stored.table import store_table
+from steps.workspace import vectors_folder
+
+
+@step(cache_policy=policy(__file__), output_materializers=FolderMaterializer)
+def mine(
+    collection: FolderArtifact, model: FolderArtifact, settings: MineSettings, bm25: Bm25Settings, seed: int
+) -> Annotated[FolderArtifact, "hard_negatives"]:
+    """Table of hard negatives: ``query_id, corpus_id, source, rank, score``.
+
+    Raises:
+        DataError: the split to mine for does not exist.
+    """
+    mined = mine_negatives(
+        open_collection(collection),
+        Retriever.from_pretrained(model.path),
+        settings,
+        bm25,
+        seed,
+        cache=vectors_folder(),
+    )
+    log_metadata({"mining": mined.stats})
+    tracking.log_metrics(
+        {
+            f"mine/{name}": value
+            for name, value in tracking.flatten(mined.stats)
+            if isinstance(value, int | float)
+        }
+    )
+    return store_table(mined.table, "negatives", note=mined.stats["note"])

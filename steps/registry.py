@@ -1,0 +1,131 @@
+"""The MLflow model registry, as far as the steps use it: versions, aliases and what their tags say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from llara_core.model.bundle import CARD_NAME
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+REASON = "promotion_reason"  # tag of a version
+LIBRARY = Path(__file__).resolve().parents[1] / "llara_core"
+# What a serving environment installs; the library itself travels with the model as code.
+_REQUIREMENTS = (
+    "accelerate", "mlflow", "numpy", "pandas", "peft", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
+    "tokenizers", "torch", "transformers", "typing-extensions",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a version is judged by.
+
+    Args:
+        value: of the promotion metric.
+        collection: name of the collection it was judged on.
+        data_hash: content hash of that collection.
+        split: of that collection.
+    """
+
+    value: float
+    collection: str
+    data_hash: str
+    split: str
+
+
+def registry_is_mlflow() -> bool:
+    """Whether the active stack has an MLflow model registry."""
+    from zenml.client import Client
+
+    registry = Client().active_stack.model_registry
+    return registry is not None and registry.flavor == "mlflow"
+
+
+def requirements() -> list[str]:
+    """Pinned requirements of the served model; given, so that MLflow does not load the model to guess."""
+    return [f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS]
+
+
+def log_version(name: str, bundle: Path, dimension: int, tags: Mapping[str, str]) -> str:
+    """Log the bundle as a model of the open run and register it.
+
+    Args:
+        name: of the registered model.
+        bundle: model folder.
+        dimension: length of its vectors, D.
+        tags: of the version; set after the model is whole.
+
+    Returns:
+        the number of the version, which also gets the alias ``challenger``.
+    """
+    import mlflow
+    import numpy as np
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "text"), ColSpec(DataType.string, "kind", required=False)]),
+        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, dimension))]),
+    )
+    example = pd.DataFrame({"text": ["open a file", "def load(path): ..."], "kind": ["query", "passage"]})
+    info = mlflow.pyfunc.log_model(
+        name="retriever",
+        python_model=str(Path(__file__).with_name("serving_model.py")),
+        artifacts={"bundle": str(bundle)},
+        code_paths=[str(LIBRARY)],
+        signature=signature,
+        input_example=example,
+        pip_requirements=requirements(),
+        registered_model_name=name,
+    )
+    number = str(info.registered_model_version)
+    client = mlflow.MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(name, number, key, value)
+    client.set_registered_model_alias(name, CHALLENGER, number)
+    return number
+
+
+def version_of(name: str, alias: str) -> Any | None:
+    """The version behind an alias, or None."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def score_of(model_version: Any, metric: str) -> Score | None:
+    """What the version's tags say about a metric, or None when it was not registered by us."""
+    tags = model_version.tags
+    try:
+        return Score(float(tags[metric]), tags["collection"], tags["data_hash"], tags["split"])
+    except (KeyError, ValueError):
+        return None
+
+
+def bundle_of(name: str, number: str) -> Path:
+    """The model folder of a version, in place or downloaded."""
+    import mlflow
+
+    model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{number}"))
+    return next((model / "artifacts").glob(f"*/{CARD_NAME}")).parent
+
+
+def move_champion(name: str, number: str, former: str | None) -> None:
+    """Point ``champion`` to the version, and ``previous`` to the one it replaces."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    if former is not None:
+        client.set_registered_model_alias(name, PREVIOUS, former)
+    client.set_registered_model_alias(name, CHAMPION, number)

@@ -1,0 +1,23 @@
+"""Collections as artifacts."""
+
+from __future__ import annotations
+
+from llara_core.data.collection import Collection
+from steps.materializers import FolderArtifact
+from steps.workspace import new_folder
+
+
+def store_collection(collection: Collection) -> FolderArtifact:
+    """The collection as an artifact; the same content has the same hash wherever it was read from."""
+    folder = collection.save(new_folder("collection"))
+    facts = {
+        "name": collection.name,
+        "documents": collection.corpus.num_rows,
+        "report": dict(collection.report),
+    }
+    return FolderArtifact.of(folder, f"{collection.name}-{collection.content_hash}", facts)
+
+
+def open_collection(artifact: FolderArtifact) -> Collection:
+    """The collection of an artifact, memory-mapped."""
+    return Collection.load(artifact.path)

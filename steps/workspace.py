@@ -1,0 +1,45 @@
+"""Where a step writes before its artifact is stored, and where people find the pages of a run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from pathlib import Path
+
+REPORT_PAGE, DATA_DOCS_PAGE = "latest.html", "data_docs.html"
+
+
+def new_folder(name: str) -> Path:
+    """A path for a folder that does not exist yet, on the file system of the local state.
+
+    There, storing the folder in a local artifact store is a rename; without ``$LLARA_LOCAL`` (in a
+    container) it lies in the system's temporary folder.
+    """
+    local = os.environ.get("LLARA_LOCAL")
+    base = Path(local) / "work" if local else Path(tempfile.gettempdir())
+    base.mkdir(parents=True, exist_ok=True)
+    return base / f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+def reports_folder() -> Path | None:
+    """``$LLARA_LOCAL/reports``, or None where no local state is kept (in a container)."""
+    local = os.environ.get("LLARA_LOCAL")
+    return Path(local) / "reports" if local else None
+
+
+def publish_page(page: str, file: str) -> Path | None:
+    """Put an HTML page where people look for it; returns its path, or None in a container."""
+    folder = reports_folder()
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{file}.partial"
+    partial.write_text(page, encoding="utf-8")
+    return partial.replace(folder / file)
+
+
+def vectors_folder() -> Path | None:
+    """Corpus vectors shared by mining and evaluation, or None (no cache) in a container."""
+    local = os.environ.get("LLARA_LOCAL")
+    return Path(local) / "vectors" if local else None

@@ -1,0 +1,263 @@
+"""The training pipeline on a tiny collection, through the real launcher and the real local stack.
+
+A copy of the sources runs, in a state folder of its own, so that the test may edit them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import write_tiny_beir
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCES = ("llara_core", "steps", "pipelines", "configs", ".zenml")
+SYSTEMS = ("bm25", "base", "adapted", "finetuned", "finetuned_without_adaptation")
+METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_100", "map_at_100")
+EDITED = "llara_core/evaluation/report.py"
+# What the edited module can reach, and the two steps that look at the world outside.
+RERUN = {"report", "identify", "promote"}
+STEPS = {
+    "identify", "ingest", "validate", "segment", "prepare", "adapt", "mine", "finetune",
+    "finetune_without_adaptation", "evaluate", "report", "register", "promote",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the sources with a state of its own, and a tiny collection."""
+
+    root: Path
+    data: Path
+
+    @property
+    def local(self) -> Path:
+        return self.root / ".local"
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ZENML_", "MLFLOW_", "LLARA_", "COVERAGE"))
+        }
+        return {**kept, "LLARA_LOCAL": str(self.local), "LLARA_TINY": str(self.data), **extra}
+
+    def launch(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines", "training", "--config", "configs/tiny.yaml", *arguments],
+            cwd=self.root,
+            env=self.environment(**extra),
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+
+    def ask(self, program: str) -> Any:
+        """Run a program in the checkout's state and return the JSON that it prints last."""
+        done = subprocess.run(
+            [sys.executable, "-c", f"from pipelines import environment; environment.apply()\n{program}"],
+            cwd=self.root,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def steps_that(words: str, output: str) -> set[str]:
+    """Names of the steps on the lines that hold some words; ZenML puts the name in backticks."""
+    return {line.split("`")[1] for line in output.splitlines() if words in line and "`" in line}
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    root = tmp_path_factory.mktemp("checkout")
+    for name in SOURCES:
+        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return Checkout(root, write_tiny_beir(root / "data"))
+
+
+@pytest.fixture(scope="session")
+def first(checkout: Checkout) -> subprocess.CompletedProcess[str]:
+    done = checkout.launch()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def edited(checkout: Checkout, first: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    with (checkout.root / EDITED).open("a", encoding="utf-8") as source:
+        source.write("\n# an edit\n")
+    done = checkout.launch()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def recorded(checkout: Checkout, first: subprocess.CompletedProcess[str]) -> Iterator[dict[str, Any]]:
+    """What MLflow and ZenML know after the first run, and what the registered model says."""
+    yield checkout.ask(
+        """
+import json, mlflow
+from zenml.client import Client
+client = mlflow.MlflowClient()
+experiment = client.get_experiment_by_name("llara")
+runs = client.search_runs([experiment.experiment_id])
+run = runs[0]
+version = client.get_model_version_by_alias("llara-retriever", "champion")
+model = mlflow.pyfunc.load_model("models:/llara-retriever@champion")
+import pandas as pd
+vectors = model.predict(pd.DataFrame({"text": ["lava", "lava", ""], "kind": ["query", "passage", "query"]}))
+from steps.registry import bundle_of
+from llara_core.model.bundle import read_bundle
+last = Client().get_pipeline("training").last_successful_run
+print(json.dumps({
+    "runs": len(runs), "metrics": run.data.metrics, "params": run.data.params, "tags": run.data.tags,
+    "artifacts": [one.path for one in client.list_artifacts(run.info.run_id)],
+    "curve": [one.step for one in client.get_metric_history(run.info.run_id, "adapt/loss")],
+    "inputs": [one.dataset.digest for one in run.inputs.dataset_inputs],
+    "artifact_location": experiment.artifact_location,
+    "version": version.version, "aliases": version.aliases, "version_tags": version.tags,
+    "vectors": vectors.tolist(), "signature": model.metadata.signature.to_dict(),
+    "fingerprint": read_bundle(bundle_of("llara-retriever", version.version)).fingerprint,
+    "lineage": {name: sorted(one.name for ones in step.inputs.values() for one in ones)
+                for name, step in last.steps.items()},
+}))
+"""
+    )
+
+
+def test_the_table_names_every_system_and_the_registration(
+    checkout: Checkout, first: subprocess.CompletedProcess[str]
+) -> None:
+    for word in (*SYSTEMS, "nDCG@10", "recall@100", "against BM25", "against unadapted"):
+        assert word in first.stdout
+    assert "Registered llara-retriever version 1, alias champion: there was no champion yet" in first.stdout
+    assert str(checkout.local / "reports" / "latest.html") in first.stdout
+    assert "make mlflow-ui" in first.stdout
+    assert "Traceback" not in first.stdout + first.stderr
+
+
+def test_every_step_ran(first: subprocess.CompletedProcess[str]) -> None:
+    assert steps_that("has finished", first.stdout) == STEPS
+
+
+def test_pages_lie_where_the_table_says(checkout: Checkout, first: subprocess.CompletedProcess[str]) -> None:
+    report = (checkout.local / "reports" / "latest.html").read_text(encoding="utf-8")
+    assert "finetuned" in report and "<script src=" not in report
+    assert "every critical expectation holds" in (checkout.local / "reports" / "data_docs.html").read_text()
+
+
+def test_mlflow_has_one_run_with_parameters_metrics_curves_and_pages(
+    checkout: Checkout, recorded: dict[str, Any]
+) -> None:
+    assert recorded["runs"] == 1
+    for system in SYSTEMS:
+        for metric in METRICS:
+            assert 0 <= recorded["metrics"][f"tiny/{system}/{metric}"] <= 1
+    assert recorded["params"]["adapt.steps"] == "4"
+    assert recorded["params"]["model.from_scratch.hidden_size"] == "32"
+    assert recorded["curve"] == [1, 2, 3, 4]
+    assert (
+        "finetune/loss" in recorded["metrics"] and "finetune_without_adaptation/loss" in recorded["metrics"]
+    )
+    assert {"report.html", "data_docs.html", "comparison.json"} <= set(recorded["artifacts"])
+    assert recorded["artifact_location"].startswith(checkout.local.as_uri())
+    assert len(recorded["inputs"]) == 1
+
+
+def test_the_champion_is_loaded_from_code_and_answers(recorded: dict[str, Any]) -> None:
+    assert sorted(recorded["aliases"]) == ["challenger", "champion"]
+    query, passage, empty = recorded["vectors"]
+    assert len(query) == 32
+    for vector in (query, passage, empty):
+        assert sum(value * value for value in vector) == pytest.approx(1, abs=1e-5)
+    assert query != passage
+    assert recorded["fingerprint"] == recorded["version_tags"]["fingerprint"]
+
+
+def test_the_version_says_where_it_comes_from(recorded: dict[str, Any]) -> None:
+    tags = recorded["version_tags"]
+    assert float(tags["ndcg_at_10"]) == pytest.approx(recorded["metrics"]["tiny/finetuned/ndcg_at_10"])
+    assert json.loads(tags["configuration"])["seed"] == 7
+    assert "torch" in json.loads(tags["environment"])["packages"]
+    assert tags["promoted"] == "true" and "no champion" in tags["promotion_reason"]
+    assert len(tags["data_hash"]) == 64
+
+
+def test_lineage_connects_the_steps(recorded: dict[str, Any]) -> None:
+    lineage = recorded["lineage"]
+    assert lineage["ingest"] == ["source_fingerprint"]
+    assert lineage["finetune"] == ["adapted_model", "collection", "hard_negatives"]
+    assert lineage["finetune_without_adaptation"] == ["base_model", "collection", "hard_negatives"]
+    assert "registration" in lineage["promote"]
+
+
+def test_nothing_is_pickled(checkout: Checkout, recorded: dict[str, Any]) -> None:
+    stored = [path for path in checkout.local.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in stored)
+    assert [path for path in stored if path.suffix in (".pkl", ".pickle", ".pt", ".bin")] == []
+
+
+def test_state_stays_below_the_local_folder(
+    checkout: Checkout, first: subprocess.CompletedProcess[str]
+) -> None:
+    made = {path.name for path in checkout.root.iterdir()} - set(SOURCES)
+    assert made == {".local", "data"}
+
+
+def test_an_edit_reruns_exactly_the_steps_that_use_the_module(
+    edited: subprocess.CompletedProcess[str],
+) -> None:
+    assert steps_that("has finished", edited.stdout) == RERUN
+    assert steps_that("Using cached version", edited.stdout) == STEPS - RERUN
+
+
+def test_a_repeated_run_registers_no_second_version(edited: subprocess.CompletedProcess[str]) -> None:
+    assert "Registered llara-retriever version 1, alias champion" in edited.stdout
+
+
+def test_data_that_breaks_a_rule_trains_nothing(
+    checkout: Checkout, edited: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    broken = write_tiny_beir(tmp_path / "broken")
+    with (broken / "qrels" / "test.tsv").open("a", encoding="utf-8") as target:
+        target.write("test-comet\tnowhere\t1\n")
+    done = checkout.launch(LLARA_TINY=str(broken))
+    assert done.returncode == 2
+    assert steps_that("has started", done.stdout) == {"identify", "ingest", "validate"}
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"llara: {broken / 'qrels' / 'test.tsv'}:18: ")
+    assert "[known_document]" in last
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra", "complaint"),
+    [
+        (["--config", "nowhere.yaml"], {}, "nowhere.yaml: no such configuration file"),
+        ([], {"LLARA_TINY": "/nowhere/data"}, "/nowhere/data: no such folder"),
+    ],
+)
+def test_unusable_input_ends_with_one_line_and_exit_code_2(
+    checkout: Checkout, arguments: list[str], extra: dict[str, str], complaint: str
+) -> None:
+    done = checkout.launch(*arguments, **extra)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.strip() == f"llara: {done.stderr.strip().removeprefix('llara: ')}"
+    assert complaint in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llara_core.config import TrainingSettings
+from llara_core.errors import ConfigError, DataError, ModelError
+from pipelines import preflight
+
+
+def settings(source: str = "pycode", base: str | None = None) -> TrainingSettings:
+    model = {"model": {"base": base}} if base else {}
+    return TrainingSettings.parse({"collection": {"source": source}, **model}, "")
+
+
+def test_good_input_passes(beir_folder: Path, tmp_path: Path) -> None:
+    preflight.check(settings(str(beir_folder)), tmp_path / "local")
+    preflight.check(settings(), tmp_path / "local")
+
+
+@pytest.mark.parametrize("missing", ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"])
+def test_a_missing_file_is_named(beir_folder: Path, tmp_path: Path, missing: str) -> None:
+    (beir_folder / missing).unlink()
+    (beir_folder / "qrels" / "train.tsv").unlink()
+    with pytest.raises(DataError, match="qrels" if "qrels" in missing else missing):
+        preflight.check(settings(str(beir_folder)), tmp_path / "local")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        preflight.check(settings(str(tmp_path / "nowhere")), tmp_path / "local")
+
+
+def test_an_unset_variable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="LLARA_NOT_SET"):
+        preflight.check(settings("${LLARA_NOT_SET}/data"), tmp_path / "local")
+
+
+def test_an_unwritable_local_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(DataError, match="cannot write here"):
+        preflight.check(settings(), tmp_path / "file")
+
+
+def test_a_model_folder_must_hold_a_model(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        preflight.check(settings(base=str(folder)), tmp_path / "local")
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="no weights"):
+        preflight.check(settings(base=str(folder)), tmp_path / "local")
+    (folder / "model.safetensors").write_bytes(b"")
+    preflight.check(settings(base=str(folder)), tmp_path / "local")
+
+
+def test_an_id_is_left_to_the_loader(tmp_path: Path) -> None:
+    preflight.check(settings(base="somebody/some-model"), tmp_path / "local")

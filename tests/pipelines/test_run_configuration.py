@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llara_core.errors import ConfigError
+from pipelines import run_configuration
+
+STEPS = ("ingest", "adapt")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("enable_cash: true", "unknown key 'enable_cash'; did you mean 'enable_cache'"),
+        ("steps: {adpat: {enable_cache: false}}", "unknown step 'adpat'; did you mean 'adapt'"),
+        ("steps: {adapt: {enable_cash: false}}", "steps.adapt: unknown key 'enable_cash'"),
+        ("steps: {adapt: {parameters: {steps: 3}}}", "stand under the top-level"),
+        ("steps: [adapt]", "steps: expected a mapping"),
+        ("parameters: {adapt: {stepz: 3}}", "parameters.adapt.stepz: unknown setting; did you mean 'steps'"),
+        ("parameters: {adapt: {steps: -3}}", "parameters.adapt.steps: got -3"),
+        ("enable_cache: {a: 1}", "enable_cache: got"),
+        ("parameters: [", "not valid YAML"),
+    ],
+)
+def test_what_zenml_would_ignore_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        run_configuration.check(write(tmp_path, text), STEPS)
+    assert complaint in str(refused.value)
+
+
+def test_settings_are_returned(tmp_path: Path) -> None:
+    path = write(tmp_path, "run_name: mine\nsteps: {adapt: {enable_cache: false}}\nparameters: {seed: 3}")
+    assert run_configuration.check(path, STEPS).seed == 3
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_committed_configurations_are_valid(path: Path) -> None:
+    from pipelines.training import STEPS as TRAINING_STEPS
+
+    run_configuration.check(path, TRAINING_STEPS)

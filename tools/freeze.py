@@ -1,0 +1,43 @@
+"""Print every installed version as a constraint, so that another machine installs the same.
+
+Local build tags are dropped (``2.13.0+cpu`` becomes ``2.13.0``): which build fits is the machine's matter.
+Lines that constraints.txt has for an older Python are kept, since this environment cannot know them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+HEADER = """\
+# Every version that this project is tested with; written by `make constraints`.
+# pip install -c constraints.txt -e '.[cpu,pipeline,kubernetes,dev]'
+"""
+OLDER = '; python_version < "3.11"'
+NEWER = '; python_version >= "3.11"'
+CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
+# The project itself, and what the environment brings along.
+LEFT_OUT = {"llara", "pip", "setuptools", "wheel"}
+
+
+def main() -> int:
+    """Write the constraints to standard output."""
+    older = [line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if line.endswith(OLDER)]
+    forked = {line.split("==")[0] for line in older}
+    versions = {
+        re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version.split("+")[0]
+        for one in distributions()
+    }
+    current = [
+        f"{name}=={version}{NEWER if name in forked else ''}"
+        for name, version in versions.items()
+        if name not in LEFT_OUT
+    ]
+    sys.stdout.write(HEADER + "\n".join(sorted([*current, *older])) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
