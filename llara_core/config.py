@@ -52,6 +52,8 @@ class CollectionSettings(Settings):
 
     source: str = "pycode"
     name: str | None = None
+    # Share of judgements that may name unknown queries or documents: ArguAna's official qrels have 0.4%.
+    unresolved_share: float = Field(0.0, ge=0.0, le=1.0)
     pycode: PycodeSettings = PycodeSettings()
 
     @property

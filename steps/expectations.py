@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llara_core.data.collection import Collection
-from llara_core.data.quality import RULES
+from llara_core.data.quality import RULES, is_critical
 from llara_core.errors import DataError
 from steps.data_docs import Failure, render
 from steps.frames import Judged, frames
@@ -89,7 +89,7 @@ def judge(collection: Collection) -> Judgement:
                 },
             ))
         )  # fmt: skip
-    failures = [failure for judged, result in results for failure in _failures(judged, result)]
+    failures = [failure for judged, result in results for failure in _failures(collection, judged, result)]
     return Judgement(
         failures,
         sum(len(result.results) for _, result in results),
@@ -97,7 +97,9 @@ def judge(collection: Collection) -> Judgement:
     )
 
 
-def _failures(judged: Judged, result: ExpectationSuiteValidationResult) -> list[Failure]:
+def _failures(
+    collection: Collection, judged: Judged, result: ExpectationSuiteValidationResult
+) -> list[Failure]:
     found: dict[str, Failure] = {}
     for one in result.results:
         if one.success:
@@ -117,7 +119,7 @@ def _failures(judged: Judged, result: ExpectationSuiteValidationResult) -> list[
             _line(place),
             rule,
             f"{message}; correct or remove",
-            config.severity == "critical",
+            config.severity == "critical" and is_critical(collection, RULES[rule], count, len(judged.frame)),
             count,
         )
         # The same rule may be held twice, as a warning and beyond a share as critical: the graver one counts.

@@ -1,7 +1,8 @@
 """Print every installed version as a constraint, so that another machine installs the same.
 
 Local build tags are dropped (``2.13.0+cpu`` becomes ``2.13.0``): which build fits is the machine's matter.
-Lines that constraints.txt has for an older Python are kept, since this environment cannot know them.
+Lines that constraints.txt has for an older Python, and for the CUDA libraries of torch's builds for GPUs,
+are kept, since this environment cannot know them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ HEADER = """\
 OLDER = '; python_version < "3.11"'
 NEWER = '; python_version >= "3.11"'
 CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
+# What torch's builds with CUDA bring along; a build without it, as here, has none of them.
+CUDA = ("nvidia-", "cuda-", "triton==")
 # The project itself, and what the environment brings along.
 LEFT_OUT = {"llara", "pip", "setuptools", "wheel"}
 
 
 def main() -> int:
     """Write the constraints to standard output."""
-    older = [line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if line.endswith(OLDER)]
+    kept = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    older = [line for line in kept if line.endswith(OLDER)]
+    cuda = [line for line in kept if line.startswith(CUDA)]
     forked = {line.split("==")[0] for line in older}
     versions = {
         re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version.split("+")[0]
@@ -33,9 +38,9 @@ def main() -> int:
     current = [
         f"{name}=={version}{NEWER if name in forked else ''}"
         for name, version in versions.items()
-        if name not in LEFT_OUT
+        if name not in LEFT_OUT and not f"{name}==".startswith(CUDA)
     ]
-    sys.stdout.write(HEADER + "\n".join(sorted([*current, *older])) + "\n")
+    sys.stdout.write(HEADER + "\n".join(sorted([*current, *older, *cuda])) + "\n")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -126,7 +127,8 @@ def read_data(
         collection = load_collection(chosen)
     else:
         unlabelled = labels == "optional" and not (folder / "qrels").exists()
-        collection = open_collection(folder, chosen.name, corpus_only=unlabelled or labels == "unused")
+        opened = open_collection(folder, chosen.name, corpus_only=unlabelled or labels == "unused")
+        collection = replace(opened, unresolved_share=chosen.unresolved_share)
     quality.check(collection)
     logger.info(
         "%s: %d documents, %d queries",

@@ -162,7 +162,8 @@ def _unknown(
         kind = column.replace("_", "-")
         yield Breach(
             name, rule, rows,
-            lambda index: f"{kind} {table[column][index].as_py()!r} is not in {where}; add or remove it",
+            lambda index: f"{kind} {table[column][index].as_py()!r} is not in {where}; "
+            "add it, remove the row, or allow a share of such rows by collection.unresolved_share",
         )  # fmt: skip
 
 

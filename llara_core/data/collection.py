@@ -55,6 +55,7 @@ class Collection:
         queries: table of ``QUERIES_SCHEMA``, of all splits together.
         qrels: split name to table of ``QRELS_SCHEMA``.
         files: ``corpus``, ``queries`` and ``qrels/<split>`` to the file read, for messages.
+        unresolved_share: share of judgements that may name unknown queries or documents (``quality``).
         report: what the reader wants to say (counts, what was left out); JSON-able.
     """
 
@@ -63,6 +64,7 @@ class Collection:
     queries: pa.Table
     qrels: Mapping[str, pa.Table]
     files: Mapping[str, str] = field(default_factory=dict)
+    unresolved_share: float = 0.0
     report: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -140,6 +142,7 @@ class Collection:
             "queries": self.queries.num_rows,
             "judgements": {split: table.num_rows for split, table in sorted(self.qrels.items())},
             "files": dict(self.files),
+            "unresolved_share": self.unresolved_share,
             "report": dict(self.report),
         }
         (folder / "collection.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
@@ -162,6 +165,7 @@ class Collection:
             queries=_read(folder / "queries.arrow"),
             qrels={path.stem: _read(path) for path in sorted((folder / "qrels").glob("*.arrow"))},
             files=facts["files"],
+            unresolved_share=facts["unresolved_share"],
             report=facts["report"],
         )
 

@@ -36,7 +36,7 @@ def load_collection(settings: CollectionSettings) -> Collection:
     """
     folder = settings.folder
     if folder is not None:
-        return open_collection(folder, settings.name)
+        return replace(open_collection(folder, settings.name), unresolved_share=settings.unresolved_share)
     # Imported here: reading a BEIR folder needs none of the source-code machinery.
     from llara_core.data.collections import build_collection
 

@@ -1,8 +1,9 @@
 """Row rules of a collection: what is checked, why, and which file and row break it.
 
 A broken *critical* rule stops the work before any training; a broken other rule is a warning.
-Three rules turn critical only when broken often: published collections have a few such rows
-(ArguAna's qrels name 5 documents that its corpus lacks).
+Published collections have a few rows with control characters, so these are critical only when they
+are many. A judgement of an unknown document is critical at once, unless the collection's settings
+tolerate a share of them (ArguAna's official qrels name 5 documents that its corpus lacks).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from llara_core.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-TOLERATED_SHARE = 0.01  # of the rows; above it a tolerated rule is critical
+TOLERATED_SHARE = 0.01  # of the rows may hold control characters
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class Rule:
         name: short name, as it stands in messages.
         statement: what must hold.
         critical: whether breaking it stops the work.
-        tolerated: whether it is critical only above ``TOLERATED_SHARE`` of the rows.
+        tolerated: share of the rows up to which breaking it is a warning; None: what the
+            collection's ``unresolved_share`` says.
     """
 
     name: str
     statement: str
     critical: bool = True
-    tolerated: bool = False
+    tolerated: float | None = 0.0
 
 
 RULES: dict[str, Rule] = {
@@ -48,10 +50,10 @@ RULES: dict[str, Rule] = {
         Rule("query_text", "every query has text"),
         Rule("passage_text", "every document has a title or text", critical=False),
         Rule("text_length", "texts are shorter than the bound"),
-        Rule("control_characters", "texts hold no control characters", tolerated=True),
+        Rule("control_characters", "texts hold no control characters", tolerated=TOLERATED_SHARE),
         Rule("replacement_characters", "texts hold no U+FFFD, the trace of a wrong decoding", critical=False),
-        Rule("known_query", "every judgement names a query of the queries file", tolerated=True),
-        Rule("known_document", "every judgement names a document of the corpus", tolerated=True),
+        Rule("known_query", "every judgement names a query of the queries file", tolerated=None),
+        Rule("known_document", "every judgement names a document of the corpus", tolerated=None),
         Rule("grades_in_range", f"grades lie in {GRADES[0]} to {GRADES[1]}"),
         Rule("unique_judgements", "a query and a document are judged once", critical=False),
         Rule("split_has_queries", "every split has a known query with a relevant document"),
@@ -119,13 +121,19 @@ def check(collection: Collection, max_per_rule: int = 20) -> list[Problem]:
     return found
 
 
+def is_critical(collection: Collection, rule: Rule, count: int, rows: int) -> bool:
+    """Whether ``count`` breaches of a rule among ``rows`` rows stop the work."""
+    tolerated = collection.unresolved_share if rule.tolerated is None else rule.tolerated
+    return rule.critical and not 0 < count <= tolerated * rows
+
+
 def _worded(collection: Collection, breach: Breach, limit: int) -> Iterator[Problem]:
     rule = RULES[breach.rule]
     name = breach.table
     table = table_of(collection, name)
     file = collection.files.get(name, name)
     count = max(1, len(breach.rows))
-    critical = rule.critical and not (rule.tolerated and count <= TOLERATED_SHARE * table.num_rows)
+    critical = is_critical(collection, rule, count, table.num_rows)
     if not breach.rows:
         yield Problem(file, None, rule.name, breach.message(-1), critical)
     for index in breach.rows[:limit]:

@@ -15,7 +15,9 @@ def store_collection(collection: Collection) -> FolderArtifact:
         "documents": collection.corpus.num_rows,
         "report": dict(collection.report),
     }
-    return FolderArtifact.of(folder, f"{collection.name}-{collection.content_hash}", facts)
+    # What may be broken belongs to the hash: a stricter setting must be judged anew.
+    tolerated = f"-{collection.unresolved_share}" if collection.unresolved_share else ""
+    return FolderArtifact.of(folder, f"{collection.name}-{collection.content_hash}{tolerated}", facts)
 
 
 def open_collection(artifact: FolderArtifact) -> Collection:

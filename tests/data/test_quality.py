@@ -118,21 +118,26 @@ def test_invalid_bytes_in_a_column_are_found():
     assert [(one.row, one.rule, one.critical) for one in found] == [(2, "valid_utf8", True)]
 
 
-def many(unknown):
+def many(unknown, tolerated=0.0):
     """1,000 judgements, of which ``unknown`` name documents that do not exist."""
     corpus = hand_made([f"d{i}" for i in range(1000)], ["text"] * 1000).corpus
     queries = pa.table([["q"], ["words"], [1]], schema=QUERIES_SCHEMA)
     documents = [f"none{i}" if i < unknown else f"d{i}" for i in range(1000)]
     qrels = pa.table([["q"] * 1000, documents, [1] * 1000, list(range(2, 1002))], schema=QRELS_SCHEMA)
-    return Collection("many", corpus, queries, {"test": qrels})
+    return Collection("many", corpus, queries, {"test": qrels}, unresolved_share=tolerated)
 
 
-def test_a_few_unknown_documents_are_tolerated_and_many_are_not():
-    few = quality.check(many(10), max_per_rule=3)  # exactly 1%
+def test_one_unknown_document_is_one_too_many():
+    with pytest.raises(DataError, match=r"'none0' is not in the corpus.*collection.unresolved_share"):
+        quality.check(many(1))
+
+
+def test_unknown_documents_are_tolerated_up_to_the_share_that_is_set():
+    few = quality.check(many(10, tolerated=0.01), max_per_rule=3)  # exactly 1%
     assert [one.rule for one in few] == ["known_document"] * 3
     assert {one.count for one in few} == {10} and few[0].row == 2
     with pytest.raises(DataError, match=r"'none0' is not in the corpus.*10 more critical problems"):
-        quality.check(many(11), max_per_rule=3)
+        quality.check(many(11, tolerated=0.01), max_per_rule=3)
 
 
 def test_forty_thousand_passages_take_seconds():
