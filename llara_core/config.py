@@ -83,6 +83,7 @@ class FromScratchSettings(Settings):
     intermediate_size: PositiveInt = 256
     layers: PositiveInt = 2
     heads: PositiveInt = 4
+    key_value_heads: PositiveInt | None = None  # shared by heads / key_value_heads heads each; None: heads
     max_positions: PositiveInt = 512
     tie_embeddings: bool = True
     split_identifiers: bool = True  # at `_` and camelCase, before byte-pair encoding
@@ -166,6 +167,7 @@ class MineSettings(Settings):
     """Hard negatives from BM25 and from the adapted model's own search."""
 
     split: str = "train"
+    queries: PositiveInt | None = None  # mined for this many, drawn by the seed; None: for all
     negatives: PositiveInt = 8  # kept per query
     bm25_depth: NonNegativeInt = 50
     dense_depth: NonNegativeInt = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from llara_core.evaluation.comparison import BASELINE, WITHOUT_ADAPTATION, Comparison
+from llara_core.evaluation.report_charts import subset_name
+from llara_core.evaluation.report_text import narrower
 from steps.stored.comparison import open_comparison
-from steps.workspace import DATA_DOCS_PAGE, REPORT_PAGE, publish_page
+from steps.workspace import DATA_DOCS_PAGE, publish_page, publish_report
 
 HEADINGS = {
     "ndcg_at_10": "nDCG@10",
@@ -31,6 +34,8 @@ def show(run: Any, console: Console) -> None:
     comparison = open_comparison(_output(run, "evaluate", "evaluation"))
     console.print()
     console.print(table(comparison))
+    if (subsets := subset_table(comparison)) is not None:
+        console.print(subsets)
     for note in comparison.notes:
         console.print(f"Note: {note}", highlight=False)
     promotion: Mapping[str, Any] = _output(run, "promote", "promotion")
@@ -44,7 +49,8 @@ def show(run: Any, console: Console) -> None:
             highlight=False,
         )
     # Steps from the cache wrote their pages in an earlier run, and another run may have replaced them since.
-    report = publish_page(_output(run, "report", "report"), REPORT_PAGE)
+    figures = json.dumps(comparison.to_dict())
+    report = publish_report(_output(run, "report", "report"), comparison.collection["name"], figures)
     data_docs = publish_page(_output(run, "validate", "data_docs"), DATA_DOCS_PAGE)
     console.print(f"[bold]Report[/]     {report}", highlight=False, soft_wrap=True)
     console.print(f"[bold]Data Docs[/]  {data_docs}", highlight=False, soft_wrap=True)
@@ -77,6 +83,21 @@ def table(comparison: Comparison) -> Table:
         values = [f"{by_metric[metric]['value']:.4f}" for metric in comparison.metrics]
         changes = [_change(by_metric[MAIN_METRIC], gain, p_value) for _, gain, p_value, _ in arms]
         result.add_row(system, *values, *changes, style="bold" if system == best else None)
+    return result
+
+
+def subset_table(comparison: Comparison) -> Table | None:
+    """nDCG@10 on the leak-free subsets beside the whole split; None where they leave nothing out."""
+    subsets = narrower(comparison.to_dict())
+    if len(subsets) == 1:
+        return None
+    result = Table(title="nDCG@10 without the queries that training may have given away")
+    result.add_column("system", no_wrap=True)
+    for subset in subsets:
+        result.add_column(f"{subset_name(subset['name'])} ({subset['queries']})", justify="right")
+    for system in subsets[0]["systems"]:
+        values = [subset["systems"][system][MAIN_METRIC]["mean"] for subset in subsets]
+        result.add_row(system, *(f"{value:.4f}" for value in values))
     return result
 
 

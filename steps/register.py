@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from zenml import log_metadata, step
 
 from llara_core.environment import describe
+from llara_core.model.bundle import write_scores
 from llara_core.model.retriever import Retriever
 from steps import registry, tracking
 from steps.caching import policy
 from steps.materializers import FolderArtifact
 from steps.stored.comparison import open_comparison
+from steps.workspace import new_folder
 
 logger = logging.getLogger(__name__)
 SYSTEM = "finetuned"
@@ -60,7 +65,18 @@ def register(
         "mlflow_run_id": str(tracking.active_run_id()),
     }
     dimension = Retriever.from_pretrained(model.path).dimension
-    registration["version"] = registry.log_version(name, model.path, dimension, tags)
+    bundle = _with_scores(model.path, {f"{data['name']}/{SYSTEM}/{key}": one for key, one in scores.items()})
+    try:
+        registration["version"] = registry.log_version(name, bundle, dimension, tags)
+    finally:
+        shutil.rmtree(bundle.parent)
     log_metadata({"registered_model": name, "version": registration["version"], "scores": scores})
     logger.info("Registered %s version %s (alias %s)", name, registration["version"], registry.CHALLENGER)
     return registration
+
+
+def _with_scores(bundle: Path, scores: Mapping[str, float]) -> Path:
+    """A copy of the bundle that says how it was judged; the stored artifact itself never changes."""
+    copy = Path(shutil.copytree(bundle, new_folder("scored") / "bundle"))
+    write_scores(copy, scores)
+    return copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from zenml import get_step_context, step
@@ -13,12 +14,12 @@ from steps import tracking
 from steps.caching import policy
 from steps.materializers import FolderArtifact
 from steps.stored.comparison import open_comparison
-from steps.workspace import REPORT_PAGE, new_folder, publish_page
+from steps.workspace import REPORT_PAGE, new_folder, publish_report
 
 
 @step(cache_policy=policy(__file__, "llara_core/evaluation/templates"))
 def report(comparison: FolderArtifact, configuration: dict[str, Any]) -> Annotated[HTMLString, "report"]:
-    """The page; also an artifact of the MLflow run, and ``.local/reports/latest.html``.
+    """The page; also an artifact of the MLflow run, and ``.local/reports/<collection>.html``.
 
     Args:
         comparison: how the systems were judged.
@@ -30,12 +31,13 @@ def report(comparison: FolderArtifact, configuration: dict[str, Any]) -> Annotat
         "settings": configuration,
         **describe(),
     }
-    path = write_report(open_comparison(comparison), new_folder("report") / REPORT_PAGE, facts)
+    judged = open_comparison(comparison)
+    path = write_report(judged, new_folder("report") / REPORT_PAGE, facts)
     page = path.read_text(encoding="utf-8")
     path.unlink()
     path.parent.rmdir()
     tracking.log_page(page, "report.html")
-    publish_page(page, REPORT_PAGE)
+    publish_report(page, judged.collection["name"], json.dumps(judged.to_dict()))
     return HTMLString(page)
 
 

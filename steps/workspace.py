@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-REPORT_PAGE, DATA_DOCS_PAGE = "latest.html", "data_docs.html"
+REPORT_PAGE, DATA_DOCS_PAGE = "latest.html", "data_docs.html"  # of the run that was shown last
 
 
 def new_folder(name: str) -> Path:
@@ -28,8 +28,24 @@ def reports_folder() -> Path | None:
     return Path(local) / "reports" if local else None
 
 
+def publish_report(page: str, collection: str, comparison: str) -> Path | None:
+    """Put the report where people look: ``latest.html``, and ``<collection>.html`` beside its figures.
+
+    Args:
+        page: the HTML page.
+        collection: its name.
+        comparison: the figures as JSON, for ``benchmarks/results_table.py``.
+
+    Returns:
+        The path of ``<collection>.html``, or None in a container.
+    """
+    publish_page(page, REPORT_PAGE)
+    publish_page(comparison, f"{collection}.json")
+    return publish_page(page, f"{collection}.html")
+
+
 def publish_page(page: str, file: str) -> Path | None:
-    """Put an HTML page where people look for it; returns its path, or None in a container."""
+    """Put a text file where people look for it; returns its path, or None in a container."""
     folder = reports_folder()
     if folder is None:
         return None

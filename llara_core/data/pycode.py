@@ -218,7 +218,7 @@ def _tables(rows: Rows, settings: PycodeSettings, report: Counter[str]) -> Pycod
     }
     qrels = {split: _judgements(sorted(ranked[slice(*cut)])) for split, cut in cuts.items()}
     report |= Counter({f"{split}_queries": table.num_rows for split, table in qrels.items()})
-    corpus = {"_id": ids, "title": [""] * len(rows), "text": [row.source for row in rows]}
+    corpus = {"_id": ids, "title": [row.name for row in rows], "text": [row.source for row in rows]}
     places = {
         "group": [row.module for row in rows],
         "position": pa.array([row.position for row in rows], pa.int32()),

@@ -46,6 +46,11 @@ def build_from_scratch(settings: FromScratchSettings, texts: Iterable[str], seed
             f"model.from_scratch: hidden_size {settings.hidden_size} is not a multiple of "
             f"heads {settings.heads}"
         )
+    shared = settings.key_value_heads or settings.heads
+    if settings.heads % shared:
+        raise ConfigError(
+            f"model.from_scratch: heads {settings.heads} is not a multiple of key_value_heads {shared}"
+        )
     tokenizer = train_tokenizer(settings, texts)
     config = AutoConfig.for_model(
         settings.architecture,
@@ -54,7 +59,7 @@ def build_from_scratch(settings: FromScratchSettings, texts: Iterable[str], seed
         intermediate_size=settings.intermediate_size,
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
+        num_key_value_heads=shared,
         head_dim=settings.hidden_size // settings.heads,
         max_position_embeddings=settings.max_positions,
         tie_word_embeddings=settings.tie_embeddings,

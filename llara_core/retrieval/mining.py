@@ -83,7 +83,7 @@ def mine(
     *,
     cache: Path | None = None,
 ) -> Mined:
-    """Return hard negatives for every query of a split.
+    """Return hard negatives for the queries of a split, or for `settings.queries` of them.
 
     1. BM25 and the model's exact search each name candidates: the ranks after `skip_top`, as many as their
        depth. The two lists are interleaved by rank; `seed` draws, per query, which one comes first.
@@ -117,7 +117,7 @@ def mine(
         raise ConfigError("mine: bm25_depth and dense_depth are both 0; at least one list must be searched")
     query_ids, texts = collection.split_queries(settings.split)
     positives = _positives(collection, settings.split, query_ids, texts)
-    places = [place for place, rows in enumerate(positives) if rows]
+    places = _drawn([place for place, rows in enumerate(positives) if rows], settings.queries, seed)
     vectors = corpus_vectors(encoder, collection.passages, cache)
     lexical = Bm25(bm25).index(collection.passages) if settings.bm25_depth else None
     choose = _Chooser(collection, settings, vectors)
@@ -135,6 +135,14 @@ def mine(
                 choose(place, query_ids[place], queries[at], positives[place], _interleave(named))
             progress.update(len(block))
     return _result(collection, query_ids, choose.tally, len(places), settings)
+
+
+def _drawn(places: list[int], most: int | None, seed: int) -> list[int]:
+    """At most ``most`` of the places, in their order; which ones is the seed's choice."""
+    if most is None or most >= len(places):
+        return places
+    drawn = np.random.default_rng([seed, 1]).choice(len(places), most, replace=False)
+    return [places[at] for at in np.sort(drawn)]
 
 
 def _positives(

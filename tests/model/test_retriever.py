@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llara_core.config import FromScratchSettings, ModelSettings, TemplateSettings
 from llara_core.data.collection import CORPUS_SCHEMA, QRELS_SCHEMA, QUERIES_SCHEMA, Collection
 from llara_core.errors import ConfigError, ModelError
-from llara_core.model.backbone import add_slots, load_decoder
+from llara_core.model.backbone import add_slots, build_from_scratch, load_decoder
 from llara_core.model.bundle import read_bundle, save_bundle, write_scores
 from llara_core.model.encoding import token_budget_batches
 from llara_core.model.prepare import prepare_base
@@ -214,3 +214,12 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         odd = SMALL.model_copy(update={"architecture": "lama"})
         prepare_base(settings(from_scratch=odd), collection(), tmp_path / "x", seed=0)
     assert not (tmp_path / "x").exists()
+
+
+def test_heads_may_share_keys_and_values() -> None:
+    texts = ["open the file and read it"] * 4
+    sizes = {"vocabulary_size": 300, "hidden_size": 32, "intermediate_size": 16, "layers": 1, "heads": 4}
+    model, _ = build_from_scratch(FromScratchSettings(**sizes, key_value_heads=2), texts, seed=0)
+    assert model.model.layers[0].self_attn.k_proj.weight.shape == (16, 32)
+    with pytest.raises(ConfigError, match="heads 4 is not a multiple of key_value_heads 3"):
+        build_from_scratch(FromScratchSettings(**sizes, key_value_heads=3), texts, seed=0)

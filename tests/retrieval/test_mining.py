@@ -176,3 +176,18 @@ def test_word_sets():
     assert word_set("The cat, THE dog_2!") == {"the", "cat", "dog_2"}
     assert jaccard({"a", "b"}, {"b", "c"}) == pytest.approx(1 / 3)
     assert jaccard(set(), set()) == 1.0 and jaccard(set(), {"a"}) == 0.0
+
+
+def test_mining_for_some_queries_is_drawn_by_the_seed():
+    tiny = topical()
+
+    def queries(seed, most):
+        settings = MineSettings(queries=most, negatives=2, bm25_depth=5, dense_depth=5)
+        return list(
+            dict.fromkeys(mine(tiny, FakeEncoder(64), settings, seed=seed).table["query_id"].to_pylist())
+        )
+
+    some = queries(0, 3)
+    assert len(some) == 3 and some == sorted(some) and queries(0, 3) == some
+    assert any(queries(seed, 3) != some for seed in range(1, 4))
+    assert len(queries(0, TOPICS + 1)) == TOPICS
