@@ -154,6 +154,8 @@ class AdaptSettings(OptimizerSettings):
 
     text_length: PositiveInt = 128  # tokens of text per row
     minimum_span: PositiveInt | None = None  # random spans of this to text_length tokens; None: the start
+    # What EBAR foretells: the text after the span (the paper), or the text on both sides of a random span.
+    ebar_target: Literal["next", "around"] = "next"
     ebae_weight: NonNegativeFloat = 0.5
     ebar_weight: NonNegativeFloat = 0.5
     language_model_weight: NonNegativeFloat = 0.0
@@ -161,6 +163,12 @@ class AdaptSettings(OptimizerSettings):
     targets: Literal["unique", "all"] = "unique"
     frequency_prior: bool = False
     idf_weights: bool = False
+
+    @model_validator(mode="after")
+    def _around_needs_spans(self) -> Self:
+        if self.ebar_target == "around" and self.minimum_span is None:
+            raise ValueError("ebar_target 'around' needs random spans: set minimum_span")
+        return self
 
 
 class MineSettings(Settings):

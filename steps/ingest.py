@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Annotated
 
 from zenml import log_metadata, step
@@ -28,7 +29,7 @@ def ingest(source_fingerprint: str, settings: CollectionSettings) -> Annotated[F
     Raises:
         DataError: a file is missing or a row is malformed; names file, row and rule.
     """
-    collection = load_collection(settings)
+    collection = load_collection(settings, workers=min(4, os.cpu_count() or 1))
     counts = {
         "documents": collection.corpus.num_rows,
         "queries": collection.queries.num_rows,

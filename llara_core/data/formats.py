@@ -27,8 +27,13 @@ _CHUNK = 50_000  # rows that stand as Python objects at a time: bounds memory on
 _BLOCK = 1 << 20  # bytes hashed at a time
 
 
-def load_collection(settings: CollectionSettings) -> Collection:
+def load_collection(settings: CollectionSettings, workers: int = 1) -> Collection:
     """Read the collection that the settings name: the built-in one, or a BEIR folder.
+
+    Args:
+        settings: which one.
+        workers: processes that parse the built-in one, started by "spawn": the program that calls must
+            have its main guard. The result does not depend on their number.
 
     Raises:
         DataError: a file is missing or a row is malformed; names file, row and rule.
@@ -42,7 +47,10 @@ def load_collection(settings: CollectionSettings) -> Collection:
 
     with Progress(settings.source, settings.pycode.max_functions, "functions") as bar:
         built = build_collection(
-            settings.source, settings.pycode, progress=lambda kept, _wanted: bar.update(kept - bar.done)
+            settings.source,
+            settings.pycode,
+            progress=lambda kept, _wanted: bar.update(kept - bar.done),
+            workers=workers,
         )
     return replace(built, name=settings.name) if settings.name else built
 

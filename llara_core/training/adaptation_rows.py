@@ -204,9 +204,13 @@ class AdaptationBatches(Dataset[dict[str, Tensor]]):
         return batch
 
     def _texts_of(self, row: int, start: int, length: int) -> tuple[Ids, Ids]:
-        """The span itself, and what follows it (as long as it at most, when spans are random)."""
+        """The span itself, and what EBAR foretells: what follows it, or what stands around it."""
         text, following = self.texts.row(row), self.next_texts.row(row)
         if self.settings.minimum_span is None:
             return text[:length], following[: self.settings.text_length]
+        if self.settings.ebar_target == "around" and length < len(text):
+            # A query is a short piece of what it looks for: the span must recall the rest of its passage.
+            reach = self.settings.text_length
+            return text[start : start + length], text[max(0, start - reach) : start + length + reach]
         after = np.concatenate([text[start + length : start + 2 * length], following[:length]])
         return text[start : start + length], after[:length]
