@@ -43,7 +43,7 @@ class PycodeSettings(Settings):
     min_code_words: PositiveInt = 12
     max_code_chars: int = Field(6_000, ge=100)  # longer functions are left out whole
     duplicate_threshold: float = Field(0.7, ge=0.6, le=1.0)  # Jaccard of the source's word 3-grams
-    query_duplicate_threshold: float = Field(0.8, ge=0.6, le=1.0)  # Jaccard of word sets
+    query_duplicate_threshold: float = Field(0.7, ge=0.6, le=1.0)  # Jaccard of word sets
     seed: NonNegativeInt = 0  # draws the modules and the splits
 
 

@@ -44,8 +44,10 @@ def variables(local: Path | None = None) -> dict[str, str]:
         "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "5",
         "GIT_PYTHON_REFRESH": "quiet",
-        # Forked workers and tokenizer threads deadlock or warn; batches are tokenised in one call anyway.
+        # Batches are tokenised by several threads; left unset, every fork afterwards prints a warning.
         "TOKENIZERS_PARALLELISM": "true",
+        # Threads that wait by spinning make a step several times slower when the cores are shared.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
 
 
