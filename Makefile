@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # One rule at a time: set-up, stack and run depend on each other's files.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run scifact test test-slow lint types format setup stack clean clean-all zenml-ui mlflow-ui constraints
+.PHONY: help run scifact test test-slow lint types format setup stack clean clean-all zenml-ui mlflow-ui constraints bench docs
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ $(READY): pyproject.toml constraints.txt
 	@echo "make: installing the pinned dependencies (a few minutes the first time)"
 	@$(PIP) install -q -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $(READY)
+
+bench: setup  ## measure against peers, and write docs/results/
+	@$(BIN)/python benchmarks/exact_search.py $(ARGS)
+
+docs: setup  ## write the figures of finished runs (.local/reports) into README.md and docs/
+	@$(BIN)/python benchmarks/results_table.py $(ARGS)
 
 stack: setup  ## register the stack llara-local and write .local/env (make run does it too)
 	@$(BIN)/python -m pipelines stack
