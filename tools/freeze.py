@@ -19,7 +19,7 @@ HEADER = """\
 OLDER = '; python_version < "3.11"'
 NEWER = '; python_version >= "3.11"'
 CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
-# What torch's builds with CUDA and the extra `gpu` bring along; an environment without a GPU has none of them.
+# What torch's CUDA builds and the extra `gpu` bring along; an environment without a GPU has none of them.
 CUDA = ("nvidia-", "cuda-", "triton==", "faiss-gpu==", "liger-kernel==", "bitsandbytes==")
 # The project itself, and what the environment brings along.
 LEFT_OUT = {"llara", "pip", "setuptools", "wheel"}
