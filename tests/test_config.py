@@ -89,11 +89,11 @@ def test_unreadable_yaml(tmp_path, content, said):
     assert str(path) in str(caught.value)
 
 
-def test_collection_folder_is_expanded(monkeypatch):
-    monkeypatch.setenv("LLARA_TEST_DATA", "/data")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert CollectionSettings(source="${LLARA_TEST_DATA}/x").folder == Path("/data/x")
-    assert CollectionSettings(source="~/x").folder == Path("/home/someone/x")
+def test_collection_folder_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("LLARA_TEST_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert CollectionSettings(source="${LLARA_TEST_DATA}/x").folder == tmp_path / "data" / "x"
+    assert CollectionSettings(source="~/x").folder == tmp_path / "x"
     assert CollectionSettings().folder is None
     monkeypatch.delenv("LLARA_TEST_DATA")
     with pytest.raises(ConfigError, match="LLARA_TEST_DATA"):

@@ -126,13 +126,11 @@ def mine(
         for start in range(0, len(places), _QUERY_BLOCK):
             block = places[start : start + _QUERY_BLOCK]
             asked = [texts[place] for place in block]
-            queries = np.asarray(encoder.encode_queries(asked), np.float32)
-            lists = _lists(lexical, asked, queries, vectors, settings)
-            for at, place in enumerate(block):
-                named = [ranking[at] for ranking in lists]
+            queries, lists = _searched(asked, encoder, vectors, lexical, settings)
+            for place, query, *named in zip(block, queries, *lists, strict=True):
                 if first[place]:
                     named.reverse()
-                choose(place, query_ids[place], queries[at], positives[place], _interleave(named))
+                choose(place, query_ids[place], query, positives[place], _interleave(named))
             progress.update(len(block))
     return _result(collection, query_ids, choose.tally, len(places), settings)
 
@@ -161,14 +159,15 @@ def _positives(
     return [sorted(by_text[key]) for key in keys]
 
 
-def _lists(
-    lexical: Bm25 | None,
-    texts: Sequence[str],
-    queries: NDArray[np.float32],
+def _searched(
+    texts: list[str],
+    encoder: Encoder,
     vectors: NDArray[np.float32],
+    lexical: Bm25 | None,
     settings: MineSettings,
-) -> list[list[list[Candidate]]]:
-    """Per source and query of a block the candidates in order of rank."""
+) -> tuple[NDArray[np.float32], list[list[list[Candidate]]]]:
+    """The queries of a block as vectors [B, D], and per source and query the candidates in order of rank."""
+    queries = np.asarray(encoder.encode_queries(texts), np.float32)
     skip, lists = settings.skip_top, []
     if lexical is not None:
         scores, rows = lexical.search(texts, skip + settings.bm25_depth)
@@ -179,7 +178,7 @@ def _lists(
     if settings.dense_depth:
         _, rows = search(queries, vectors, skip + settings.dense_depth)
         lists.append([_ranked(found, "dense", skip) for found in rows])
-    return lists
+    return queries, lists
 
 
 def _ranked(rows: NDArray[np.int64], source: str, skip: int) -> list[Candidate]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from llara_core.config import AdaptSettings
 from llara_core.errors import TrainingError
 from llara_core.model.backbone import choose_device, decoder_of, with_lora
-from llara_core.model.bundle import Stage, read_bundle, save_bundle
+from llara_core.model.bundle import read_bundle, save_bundle
 from llara_core.model.joint_pass import check_joint_support
 from llara_core.model.prompts import PromptEncoder
 from llara_core.training.adaptation_rows import (
@@ -22,7 +22,7 @@ from llara_core.training.adaptation_rows import (
     inverse_document_frequency,
     log_unigram,
 )
-from llara_core.training.engine import OnLog, train
+from llara_core.training.engine import OnLog, finished_stage, train
 from llara_core.training.objectives import AdaptationObjective
 
 logger = logging.getLogger(__name__)
@@ -62,36 +62,30 @@ def adapt(
     encoder = bundle.encoder(tokenizer)
     prompt = len(encoder.prefix_ids) + max(len(encoder.ebae_suffix_ids), len(encoder.ebar_suffix_ids))
     check_joint_support(decoder_of(model), prompt + settings.text_length)
-    texts = TokenRows.pack(encoder.text_ids(_column(rows, "text")))
-    following = TokenRows.pack(encoder.text_ids(_column(rows, "next_text"), settings.text_length))
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    batches = AdaptationBatches(
-        texts, following, encoder, _rule(settings, encoder, texts, vocabulary), settings, seed
-    )
+    batches, log_prior = _plan(rows, encoder, settings, vocabulary, seed)
     if settings.lora is not None:
         new_slots = [*encoder.ebae_slot_ids, *encoder.ebar_slot_ids]
         model = with_lora(model, settings.lora, seed, trained_tokens=new_slots)
-    objective = AdaptationObjective(
-        model,
-        settings,
-        prefix_length=len(encoder.prefix_ids),
-        log_prior=_prior(settings, texts, vocabulary),
-    )
+    objective = AdaptationObjective(model, settings, len(encoder.prefix_ids), log_prior)
     model.train()
     result = train("adapt", objective, batches, settings, seed, on_log)
     if settings.lora is not None:
         model = model.merge_and_unload()
-    facts = {
-        "seed": seed,
-        "rows": rows.num_rows,
-        "tokens": result.tokens,
-        "seconds": round(result.seconds, 1),
-        "padding_waste": round(result.padding_waste, 4),
-        "adapters": "merged" if settings.lora is not None else "none",
-    }
-    stage = Stage("adapt", settings.model_dump(mode="json"), result.curve, facts)
+    stage = finished_stage("adapt", settings, result, seed, rows=rows.num_rows)
     save_bundle(output, model, tokenizer, bundle.with_stage(stage))
     return output
+
+
+def _plan(
+    rows: pa.Table, encoder: PromptEncoder, settings: AdaptSettings, vocabulary: int, seed: int
+) -> tuple[AdaptationBatches, Tensor | None]:
+    """All batches of the stage, and the log frequencies [V] added to the logits, if any."""
+    texts = TokenRows.pack(encoder.text_ids(_column(rows, "text")))
+    following = TokenRows.pack(encoder.text_ids(_column(rows, "next_text"), settings.text_length))
+    rule = _rule(settings, encoder, texts, vocabulary)
+    batches = AdaptationBatches(texts, following, encoder, rule, settings, seed)
+    return batches, _prior(settings, texts, vocabulary)
 
 
 def _column(rows: pa.Table, name: str) -> list[str]:

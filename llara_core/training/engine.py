@@ -17,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from llara_core.config import OptimizerSettings
 from llara_core.errors import TrainingError
+from llara_core.model.bundle import Stage
 from llara_core.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -217,39 +218,17 @@ def train(
     Raises:
         TrainingError: a loss or gradient is not finite; names the step.
     """
-    steps = settings.steps
     with (
         tempfile.TemporaryDirectory(prefix="llara-") as scratch,
         torch.random.fork_rng(),
-        Progress(stage, total=steps) as bar,
+        Progress(stage, total=settings.steps) as bar,
     ):
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            max_steps=steps,
-            per_device_train_batch_size=1,  # one item of the dataset is a whole batch
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type=SCHEDULES[settings.schedule],
-            warmup_steps=round(settings.warmup_fraction * steps),
-            weight_decay=settings.weight_decay,
-            adam_beta2=settings.adam_beta2,
-            max_grad_norm=settings.gradient_clip,
-            logging_steps=settings.log_every,
-            logging_first_step=True,
-            logging_nan_inf_filter=False,  # it would hide what `_watch` looks for
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            seed=seed,
-            use_cpu=not torch.cuda.is_available(),
-        )
         trainer = StageTrainer(
             stage=stage,
             on_log=on_log,
             embedding_learning_rate=settings.embedding_learning_rate,
             model=module,
-            args=arguments,
+            args=_arguments(settings, scratch, seed),
             train_dataset=batches,
             data_collator=_only,
         )
@@ -258,3 +237,51 @@ def train(
         trainer.add_callback(_ShowProgress(bar, trainer.result))
         trainer.train()
         return trainer.finish()
+
+
+def finished_stage(
+    name: str, settings: OptimizerSettings, result: StageResult, seed: int, **counts: int
+) -> Stage:
+    """What the bundle's history keeps of a stage that has ended.
+
+    Args:
+        name: ``adapt`` or ``finetune``.
+        settings: of the stage.
+        result: what ``train`` measured.
+        seed: of the stage.
+        counts: what was trained on, e.g. ``rows`` or ``queries``.
+    """
+    facts = {
+        "seed": seed,
+        **counts,
+        "tokens": result.tokens,
+        "seconds": round(result.seconds, 1),
+        "padding_waste": round(result.padding_waste, 4),
+        "adapters": "merged" if settings.lora is not None else "none",
+    }
+    return Stage(name, settings.model_dump(mode="json"), result.curve, facts)
+
+
+def _arguments(settings: OptimizerSettings, scratch: str, seed: int) -> TrainingArguments:
+    """The Trainer's arguments; it keeps nothing in ``scratch`` and reports to nobody but us."""
+    return TrainingArguments(
+        output_dir=scratch,
+        max_steps=settings.steps,
+        per_device_train_batch_size=1,  # one item of the dataset is a whole batch
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=SCHEDULES[settings.schedule],
+        warmup_steps=round(settings.warmup_fraction * settings.steps),
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
+        max_grad_norm=settings.gradient_clip,
+        logging_steps=settings.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would hide what `_watch` looks for
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+    )

@@ -10,9 +10,9 @@ import pyarrow as pa
 from llara_core.config import FinetuneSettings
 from llara_core.data.collection import Collection
 from llara_core.model.backbone import choose_device, with_lora
-from llara_core.model.bundle import Stage, read_bundle, save_bundle
+from llara_core.model.bundle import read_bundle, save_bundle
 from llara_core.training.contrastive import ContrastiveObjective
-from llara_core.training.engine import OnLog, train
+from llara_core.training.engine import OnLog, finished_stage, train
 from llara_core.training.pairs import ContrastiveBatches, TrainingPairs
 
 logger = logging.getLogger(__name__)
@@ -62,16 +62,8 @@ def finetune(
     result = train("finetune", objective, batches, settings, seed, on_log)
     if settings.lora is not None:
         model = model.merge_and_unload()
-    facts = {
-        "seed": seed,
-        "queries": len(pairs.queries),
-        "negatives": negatives.num_rows,
-        "tokens": result.tokens,
-        "seconds": round(result.seconds, 1),
-        "padding_waste": round(result.padding_waste, 4),
-        "adapters": "merged" if settings.lora is not None else "none",
-    }
-    stage = Stage("finetune", settings.model_dump(mode="json"), result.curve, facts)
+    counts = {"queries": len(pairs.queries), "negatives": negatives.num_rows}
+    stage = finished_stage("finetune", settings, result, seed, **counts)
     hashes = {collection.name: collection.content_hash}
     save_bundle(output, model, tokenizer, bundle.with_stage(stage, hashes))
     return output
