@@ -146,7 +146,7 @@ def test_the_table_names_every_system_and_the_registration(
     for word in (*SYSTEMS, "nDCG@10", "recall@100", "against BM25", "against unadapted"):
         assert word in first.stdout
     assert "Registered llara-retriever version 1, alias champion: there was no champion yet" in first.stdout
-    assert str(checkout.local / "reports" / "latest.html") in first.stdout
+    assert str(checkout.local / "reports" / "tiny.html") in first.stdout
     assert "make mlflow-ui" in first.stdout
     assert "Traceback" not in first.stdout + first.stderr
 
@@ -157,6 +157,9 @@ def test_every_step_ran(first: subprocess.CompletedProcess[str]) -> None:
 
 def test_pages_lie_where_the_table_says(checkout: Checkout, first: subprocess.CompletedProcess[str]) -> None:
     report = (checkout.local / "reports" / "latest.html").read_text(encoding="utf-8")
+    assert report == (checkout.local / "reports" / "tiny.html").read_text(encoding="utf-8")
+    figures = json.loads((checkout.local / "reports" / "tiny.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in figures["systems"]] == list(SYSTEMS)
     assert "finetuned" in report and "<script src=" not in report
     assert "every critical expectation holds" in (checkout.local / "reports" / "data_docs.html").read_text()
 
