@@ -21,9 +21,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from llara_core.errors import ConfigError
-from llara_core.settings import Settings, load_yaml, nearest
-
-__all__ = ["Settings", "load_yaml", "nearest"]  # the rest is public by its name
+from llara_core.settings import Settings
 
 DEFAULT_PACKAGES = (
     "SQLAlchemy", "datasets", "fonttools", "great_expectations", "huggingface_hub", "matplotlib", "mlflow",
