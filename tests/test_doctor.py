@@ -80,3 +80,14 @@ def test_reachable_server(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         assert by_name(doctor.examine(tmp_path))["tracking"].ok
+
+
+def test_the_stack_is_looked_for_where_zenml_keeps_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("ZENML_STORE_URL", raising=False)
+    monkeypatch.setenv("ZENML_CONFIG_PATH", str(tmp_path / "zenml"))
+    stack = lambda: next(one for one in doctor.examine() if one.name == "stack")  # noqa: E731
+    assert "not set up yet" in stack().found and "make run" in stack().found
+    (tmp_path / "zenml").mkdir()
+    assert stack().found == f"state in {tmp_path / 'zenml'}"
+    monkeypatch.setattr(doctor, "version", lambda name: None)
+    assert "without the extra `pipeline`" in stack().found
