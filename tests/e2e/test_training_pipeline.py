@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,3 +266,39 @@ def test_unusable_input_ends_with_one_line_and_exit_code_2(
     assert done.stderr.strip() == f"llara: {done.stderr.strip().removeprefix('llara: ')}"
     assert complaint in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_ctrl_c_in_the_middle_registers_nothing(
+    checkout: Checkout, first: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    before = checkout.ask(VERSIONS)
+    endless = (checkout.root / "configs" / "tiny.yaml").read_text(encoding="utf-8")
+    head, tail = endless.split("  finetune:\n    steps: 4\n")
+    config = tmp_path / "endless.yaml"
+    config.write_text(f"{head}  finetune:\n    steps: 20000\n{tail}", encoding="utf-8")
+    output = tmp_path / "output.txt"
+    with output.open("w") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines", "training", "--config", str(config)],
+            cwd=checkout.root,
+            env=checkout.environment(),
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    give_up = time.monotonic() + 200
+    while "Step `finetune` has started" not in output.read_text() and time.monotonic() < give_up:
+        assert process.poll() is None, output.read_text()
+        time.sleep(0.2)
+    time.sleep(2)  # into the training itself
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=100) == 1
+    said = output.read_text()
+    assert "interrupted" in said.lower() and "Traceback" not in said
+    assert checkout.ask(VERSIONS) == before
+
+
+VERSIONS = """
+import json, mlflow
+model = mlflow.MlflowClient().get_registered_model("llara-retriever")
+print(json.dumps([model.aliases, [one.version for one in model.latest_versions]]))
+"""
