@@ -20,6 +20,7 @@ run: setup  ## the main job: from the Python code in this environment to a regis
 	@$(BIN)/python -m pipelines training --config $(CONFIG) $(ARGS)
 
 scifact: setup  ## the same on SciFact: make scifact DATA=/path/to/scifact (a BEIR folder)
+	@test -n "$(or $(DATA),$(LLARA_SCIFACT))" || { echo "make: name the BEIR folder: make scifact DATA=path/to/scifact" >&2; exit 2; }
 	@LLARA_SCIFACT="$(or $(DATA),$(LLARA_SCIFACT))" $(BIN)/python -m pipelines training --config configs/scifact.yaml $(ARGS)
 
 test: setup lint types  ## lint, types, import contracts and the default tests (under ten minutes on two cores)

@@ -59,12 +59,12 @@ class CollectionSettings(Settings):
         """The BEIR folder, or None for a built-in collection.
 
         Raises:
-            ConfigError: the source names an environment variable that is not set.
+            ConfigError: the source names an environment variable that is not set, or is empty.
         """
         if self.source == "pycode":
             return None
-        expanded = os.path.expandvars(self.source)
-        if "$" in expanded:
+        expanded = os.path.expandvars(self.source).strip()
+        if "$" in expanded or not expanded:
             raise ConfigError(
                 f"collection.source: {self.source!r} names an environment variable that is not set; "
                 "export it, or write the folder into the YAML"

@@ -98,3 +98,9 @@ def test_collection_folder_is_expanded(monkeypatch, tmp_path):
     monkeypatch.delenv("LLARA_TEST_DATA")
     with pytest.raises(ConfigError, match="LLARA_TEST_DATA"):
         _ = CollectionSettings(source="${LLARA_TEST_DATA}/x").folder
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch):
+    monkeypatch.setenv("LLARA_TEST_DATA", "")
+    with pytest.raises(ConfigError, match="environment variable that is not set"):
+        _ = CollectionSettings(source="${LLARA_TEST_DATA}").folder
