@@ -32,8 +32,8 @@ test-slow: setup  ## the tests that take minutes each
 
 lint: setup  ## style, formatting and import contracts
 	@echo "make: lint"
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/ruff format --no-cache --check .
 	@$(BIN)/lint-imports --no-logo
 
 types: setup  ## mypy --strict on llara_core

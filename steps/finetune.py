@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from llara_core.training.finetune import finetune as train
 from zenml import get_step_context, step
 from zenml.artifacts.artifact_config import ArtifactConfig
 from zenml.enums import ArtifactType
 
 from llara_core.config import FinetuneSettings
+from llara_core.training.finetune import finetune as train
 from steps import tracking
 from steps.caching import policy
 from steps.materializers import FolderArtifact, FolderMaterializer
