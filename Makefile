@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # One rule at a time: set-up, stack and run depend on each other's files.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run scifact test test-slow lint types format setup stack clean clean-all zenml-ui mlflow-ui constraints bench docs
+.PHONY: help run scifact test test-slow lint types format setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain docs
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,13 @@ $(READY): pyproject.toml constraints.txt
 
 bench: setup  ## measure against peers, and write docs/results/
 	@$(BIN)/python benchmarks/exact_search.py $(ARGS)
+	@$(BIN)/python benchmarks/contrastive_step.py
+	@$(BIN)/python benchmarks/adaptation_step.py
+	@$(BIN)/python benchmarks/plan_accuracy.py
+	@$(BIN)/python benchmarks/recipe_plans.py
+
+bench-gain: setup  ## does adaptation pay? an hour or two; goes on where it was: make bench-gain ARGS="--data path/to/scifact --wikipedia articles.jsonl.gz"
+	@$(BIN)/python benchmarks/adaptation_gain.py --parallel $(ARGS)
 
 docs: setup  ## write the figures of finished runs (.local/reports) into README.md and docs/
 	@$(BIN)/python benchmarks/results_table.py $(ARGS)

@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     model_validator,
 )
@@ -22,11 +21,22 @@ from typing_extensions import Self
 
 from llara_core.errors import ConfigError
 from llara_core.settings import Settings
+from llara_core.training_settings import AdaptSettings, FinetuneSettings, LoraSettings, OptimizerSettings
+
+__all__ = [
+    "AdaptSettings", "AdaptationSettings", "Bm25Settings", "CollectionSettings", "EvaluateSettings",
+    "FinetuneSettings", "FromScratchSettings", "LoraSettings", "MineSettings", "ModelSettings",
+    "OptimizerSettings", "PromoteSettings", "PycodeSettings", "RegistrySettings", "TemplateSettings",
+    "TextSettings", "TrainingSettings",
+]  # fmt: skip
 
 DEFAULT_PACKAGES = (
     "SQLAlchemy", "datasets", "fonttools", "great_expectations", "huggingface_hub", "matplotlib", "mlflow",
     "networkx", "numpy", "pandas", "peft", "scikit-learn", "scipy", "sympy", "torch", "zenml",
 )  # fmt: skip
+
+
+REGISTRY = "models:/"  # how a reference into MLflow's model registry begins; only the pipelines resolve it
 
 
 class PycodeSettings(Settings):
@@ -61,15 +71,37 @@ class CollectionSettings(Settings):
         Raises:
             ConfigError: the source names an environment variable that is not set, or is empty.
         """
-        if self.source == "pycode":
-            return None
-        expanded = os.path.expandvars(self.source).strip()
-        if "$" in expanded or not expanded:
-            raise ConfigError(
-                f"collection.source: {self.source!r} names an environment variable that is not set; "
-                "export it, or write the folder into the YAML"
-            )
-        return Path(expanded).expanduser()
+        return _place(self.source, "collection.source")
+
+
+class TextSettings(Settings):
+    """Unlabelled text to adapt on: a file, a folder of text, a BEIR folder's corpus, or ``pycode``."""
+
+    source: str = "pycode"
+    name: str | None = None
+    pycode: PycodeSettings = PycodeSettings()
+    held_out: PositiveInt = 512  # passages, about; kept from training, and judged before and after it
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder, or None for the built-in text.
+
+        Raises:
+            ConfigError: the source names an environment variable that is not set, or is empty.
+        """
+        return _place(self.source, "text.source")
+
+
+def _place(source: str, where: str) -> Path | None:
+    if source == "pycode":
+        return None
+    expanded = os.path.expandvars(source).strip()
+    if "$" in expanded or not expanded:
+        raise ConfigError(
+            f"{where}: {source!r} names an environment variable that is not set; "
+            "export it, or write the folder into the YAML"
+        )
+    return Path(expanded).expanduser()
 
 
 class FromScratchSettings(Settings):
@@ -93,23 +125,38 @@ class TemplateSettings(Settings):
     """A prompt template of the user's own: the text is put between prefix and one of two suffixes."""
 
     name: str = "custom"
+    version: PositiveInt = 1
     prefix: str = ""
     ebae_suffix: str = ""
     ebar_suffix: str = ""
     slots: PositiveInt = 1  # slot tokens per prompt
+    slot_kind: Literal["added", "eos"] = "added"  # tokens of their own, or the end-of-sequence token
+    slot_name: str = "<s{}>"  # of an added slot; {} is its number
+
+    @model_validator(mode="after")
+    def _slots_fit(self) -> Self:
+        if self.slot_kind == "eos" and self.slots != 1:
+            raise ValueError(
+                f"slot_kind eos has one slot, the end-of-sequence token; got slots: {self.slots}"
+            )
+        if self.slot_name.count("{}") != 1 or not self.slot_name.replace("{}", "").strip():
+            raise ValueError(
+                f"slot_name: expected one {{}} for the number, e.g. <s{{}}>; got {self.slot_name!r}"
+            )
+        return self
 
 
 class ModelSettings(Settings):
     """The decoder to start from, and how text is laid out for it."""
 
-    base: str | None = None  # a Hugging Face folder or id
+    base: str | None = None  # a Hugging Face folder or id, a bundle of ours, or models:/NAME@ALIAS
     revision: str | None = None
     trust_remote_code: bool = False
     from_scratch: FromScratchSettings | None = None
     template: str | TemplateSettings = "llama2vec"
     query_length: PositiveInt = 64  # tokens of text, prompt and slots not counted
     passage_length: PositiveInt = 160
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["sdpa", "eager", "flex_attention"] = "sdpa"
     dtype: Literal["float32", "bfloat16"] = "float32"
     slot_initialisation: Literal["mean", "random"] = "mean"
 
@@ -117,55 +164,6 @@ class ModelSettings(Settings):
     def _one_source(self) -> Self:
         if (self.base is None) == (self.from_scratch is None):
             raise ValueError("give exactly one of base (a folder or id) and from_scratch")
-        return self
-
-
-class LoraSettings(Settings):
-    """Low-rank adapters; the defaults are the published ones (LLaRA, section 4.1 and its code)."""
-
-    rank: PositiveInt = 64
-    alpha: PositiveFloat = 16.0
-    dropout: float = Field(0.1, ge=0.0, lt=1.0)
-    target_modules: tuple[str, ...] = (
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
-    )  # fmt: skip
-
-
-class OptimizerSettings(Settings):
-    """What both training stages share."""
-
-    steps: PositiveInt = 100
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 1e-3
-    embedding_learning_rate: PositiveFloat | None = None  # of the token embeddings; None: the same
-    warmup_fraction: float = Field(0.1, ge=0.0, le=1.0)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    weight_decay: NonNegativeFloat = 0.01
-    adam_beta2: float = Field(0.999, gt=0.0, lt=1.0)  # lower for runs of few steps
-    gradient_clip: PositiveFloat = 1.0
-    lora: LoraSettings | None = None  # None: all parameters are trained
-    log_every: PositiveInt = 10
-
-
-class AdaptSettings(OptimizerSettings):
-    """EBAE and EBAR in one pass (paper, section 3)."""
-
-    text_length: PositiveInt = 128  # tokens of text per row
-    minimum_span: PositiveInt | None = None  # random spans of this to text_length tokens; None: the start
-    # What EBAR foretells: the text after the span (the paper), or the text on both sides of a random span.
-    ebar_target: Literal["next", "around"] = "next"
-    ebae_weight: NonNegativeFloat = 0.5
-    ebar_weight: NonNegativeFloat = 0.5
-    language_model_weight: NonNegativeFloat = 0.0
-    slot_reduction: Literal["max", "mean"] = "max"
-    targets: Literal["unique", "all"] = "unique"
-    frequency_prior: bool = False
-    idf_weights: bool = False
-
-    @model_validator(mode="after")
-    def _around_needs_spans(self) -> Self:
-        if self.ebar_target == "around" and self.minimum_span is None:
-            raise ValueError("ebar_target 'around' needs random spans: set minimum_span")
         return self
 
 
@@ -180,16 +178,6 @@ class MineSettings(Settings):
     skip_top: NonNegativeInt = 0  # ranks left out at the top of each list
     positive_margin: float = Field(0.95, gt=0.0, le=1.0)  # dense score at most this share of the positive's
     near_duplicate: float = Field(0.8, gt=0.0, le=1.0)  # word-set Jaccard with a positive
-
-
-class FinetuneSettings(OptimizerSettings):
-    """Contrastive fine-tuning with in-batch and hard negatives (paper, section 3.4)."""
-
-    split: str = "train"
-    temperature: PositiveFloat = 0.01
-    hard_negatives: NonNegativeInt = 1  # per query and step
-    span_pairs: NonNegativeInt = 0  # extra (span of a document, document) pairs per step, no labels needed
-    symmetric: bool = False  # also passage → query
 
 
 class Bm25Settings(Settings):
@@ -239,3 +227,13 @@ class TrainingSettings(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     registry: RegistrySettings = RegistrySettings()
     promote: PromoteSettings = PromoteSettings()
+
+
+class AdaptationSettings(Settings):
+    """Everything one run of the adaptation pipeline is told; ``parameters:`` of the YAML."""
+
+    seed: NonNegativeInt = 0
+    text: TextSettings = TextSettings()
+    model: ModelSettings = ModelSettings(from_scratch=FromScratchSettings())
+    adapt: AdaptSettings = AdaptSettings()
+    registry: RegistrySettings = RegistrySettings(model_name="llara-adapted")

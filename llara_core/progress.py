@@ -40,6 +40,7 @@ class Progress:
         self._fields: dict[str, object] = {}
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._skipped = 0
         self._started = self._last = time.monotonic()
         self._wrote = False
 
@@ -83,6 +84,12 @@ class Progress:
             self._last = now
             self._write_line(now)
 
+    def skip(self, n: int) -> None:
+        """Count ``n`` units that an earlier run has finished: done, but not at this run's speed."""
+        self.done += n
+        self._skipped += n
+        self._redraw()
+
     def _redraw(self) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done, note=self._note())
@@ -92,7 +99,7 @@ class Progress:
 
     def _write_line(self, now: float) -> None:
         elapsed = max(now - self._started, 1e-9)
-        rate = self.done / elapsed
+        rate = (self.done - self._skipped) / elapsed
         parts = [f"{self.done}/{self.total} {self.unit}" if self.total else f"{self.done} {self.unit}"]
         parts.append(f"{rate:.3g} {self.unit}/s")
         if self.total and self.done < self.total and rate > 0:

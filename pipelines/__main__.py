@@ -22,19 +22,31 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and every log line.")]
 
 
+Stack = Annotated[str | None, typer.Option("--stack", "-s", help="ZenML stack; default: llara-local.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step, cached or not.")]
+Config = Annotated[Path, typer.Option("--config", "-c", help="Run configuration.")]
+
+
 @app.command()
 def training(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Run configuration.")] = Path(
-        "configs/demo.yaml"
-    ),
-    stack: Annotated[
-        str | None, typer.Option("--stack", "-s", help="ZenML stack; default: llara-local.")
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step, cached or not.")] = False,
+    config: Config = Path("configs/demo.yaml"),
+    stack: Stack = None,
+    no_cache: NoCache = False,
     debug: Debug = False,
 ) -> None:
     """Train, judge and register a retriever."""
-    _exit(lambda: _training(config, stack, no_cache, debug), debug)
+    _exit(lambda: _run("training", config, stack, no_cache, debug), debug)
+
+
+@app.command()
+def adaptation(
+    config: Config = Path("configs/adaptation.yaml"),
+    stack: Stack = None,
+    no_cache: NoCache = False,
+    debug: Debug = False,
+) -> None:
+    """Adapt a decoder once on unlabelled text, and register it for later training runs to start from."""
+    _exit(lambda: _run("adaptation", config, stack, no_cache, debug), debug)
 
 
 @app.command()
@@ -43,17 +55,19 @@ def stack(debug: Debug = False) -> None:
     _exit(_stack, debug)
 
 
-def _training(config: Path, stack_name: str | None, no_cache: bool, debug: bool) -> None:
+def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug: bool) -> None:
     # Settings are read before ZenML is imported: a typing error is told in a second, not in ten.
-    from llara_core.config import TrainingSettings
+    from llara_core.config import AdaptationSettings, TrainingSettings
     from llara_core.settings import load_yaml
     from pipelines import preflight
 
     started = time.monotonic()
-    settings = TrainingSettings.parse(load_yaml(config).get("parameters"), "parameters")
+    settings_type = {"training": TrainingSettings, "adaptation": AdaptationSettings}[kind]
+    settings = settings_type.parse(load_yaml(config).get("parameters"), "parameters")
     local = environment.local_folder()
     preflight.check(settings, local)
     environment.apply()
+    preflight.check_registry(settings.model)
     environment.write_files()
     _say(f"Starting: {config} (state in {local})")
 
@@ -63,21 +77,31 @@ def _training(config: Path, stack_name: str | None, no_cache: bool, debug: bool)
     from rich.console import Console
 
     from pipelines import outcome, run_configuration, stacks
-    from pipelines.training import STEPS, training_pipeline
 
+    steps, pipeline = _pipeline(kind)
     if not debug:
         quiet.hush()
-    run_configuration.check(config, STEPS)
+    run_configuration.check(config, steps, settings_type)
     identity = stacks.stack_id(stack_name) if stack_name else stacks.ensure_local_stack()
     # The choice holds for this process alone; the user's active stack stays what it is.
     os.environ["ZENML_ACTIVE_STACK_ID"] = identity
-    configured = training_pipeline.with_options(
-        config_path=str(config), **({"enable_cache": False} if no_cache else {})
-    )
-    run: Any = configured()
+    with run_configuration.for_this_run(config, no_cache) as file:
+        run: Any = pipeline.with_options(config_path=str(file))()
     console = Console(width=None if sys.stdout.isatty() else 132)
-    outcome.show(run, console)
+    {"training": outcome.show, "adaptation": outcome.show_adaptation}[kind](run, console)
     console.print(f"[bold]Took[/]       {time.monotonic() - started:.0f} s", highlight=False)
+
+
+def _pipeline(kind: str) -> tuple[tuple[str, ...], Any]:
+    """Names of the steps, and the pipeline; imported when wanted, since ZenML takes seconds."""
+    if kind == "training":
+        from pipelines.training import STEPS, training_pipeline
+
+        return STEPS, training_pipeline
+    from pipelines.adaptation import STEPS as ADAPTATION_STEPS
+    from pipelines.adaptation import adaptation_pipeline
+
+    return ADAPTATION_STEPS, adaptation_pipeline
 
 
 def _stack() -> None:

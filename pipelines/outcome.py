@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from llara_core.evaluation.comparison import BASELINE, WITHOUT_ADAPTATION, Comparison
 from llara_core.evaluation.report_charts import subset_name
 from llara_core.evaluation.report_text import narrower
+from pipelines import champions
 from steps.stored.comparison import open_comparison
 from steps.workspace import DATA_DOCS_PAGE, publish_page, publish_report
 
@@ -39,22 +41,66 @@ def show(run: Any, console: Console) -> None:
     for note in comparison.notes:
         console.print(f"Note: {note}", highlight=False)
     promotion: Mapping[str, Any] = _output(run, "promote", "promotion")
-    if promotion["version"] is None:
-        console.print("[bold]Registered[/] nothing: the stack has no MLflow model registry.")
-    else:
-        alias = "champion" if promotion["promoted"] else "challenger"
-        console.print(
-            f"[bold]Registered[/] {promotion['name']} version {promotion['version']}, "
-            f"alias [bold]{alias}[/]: {promotion['reason']}.",
-            highlight=False,
-        )
+    _show_promotion(promotion, console)
     # Steps from the cache wrote their pages in an earlier run, and another run may have replaced them since.
     figures = json.dumps(comparison.to_dict())
     report = publish_report(_output(run, "report", "report"), comparison.collection["name"], figures)
     data_docs = publish_page(_output(run, "validate", "data_docs"), DATA_DOCS_PAGE)
     console.print(f"[bold]Report[/]     {report}", highlight=False, soft_wrap=True)
     console.print(f"[bold]Data Docs[/]  {data_docs}", highlight=False, soft_wrap=True)
+    if promotion["promoted"]:
+        folders = (_output(run, "finetune", "finetuned_model"), _output(run, "ingest", "collection"))
+        command = champions.search_command(promotion["name"], *(one.path for one in folders))
+        if command:
+            console.print(f"[bold]Search[/]     {escape(command)}", highlight=False, soft_wrap=True)
     console.print("[bold]Look on[/]    make mlflow-ui   (runs, curves, models)   make zenml-ui   (lineage)")
+
+
+def show_adaptation(run: Any, console: Console) -> None:
+    """Print the losses on held-out passages, the registration, and how to start a training run from it.
+
+    Args:
+        run: the finished run of the adaptation pipeline.
+        console: where to print.
+    """
+    judgement = _output(run, "judge_adaptation", "adaptation_judgement")
+    console.print()
+    console.print(losses_table(judgement))
+    promotion: Mapping[str, Any] = _output(run, "promote_adapted", "promotion")
+    _show_promotion(promotion, console)
+    if promotion["version"] is not None:
+        alias = "@champion" if promotion["promoted"] else f"/{promotion['version']}"
+        console.print(
+            f"[bold]Start from it[/] with model.base: models:/{promotion['name']}{alias}", highlight=False
+        )
+    console.print("[bold]Look on[/]    make mlflow-ui   (runs, curves, models)   make zenml-ui   (lineage)")
+
+
+def losses_table(judgement: Mapping[str, Any]) -> Table:
+    """Losses of the base and the adapted model on held-out passages."""
+    terms = [name for name in judgement["base"] if name != "cosine"]
+    result = Table(
+        title=f"{judgement['rows']} passages held out from adaptation",
+        caption="Losses in nats; cosine: mean over pairs of passages, near 1 if the embedding collapsed.",
+    )
+    result.add_column("model", no_wrap=True)
+    for name in (*terms, "cosine"):
+        result.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    for model in ("base", "adapted"):
+        result.add_row(model, *(f"{judgement[model][name]:.4f}" for name in (*terms, "cosine")))
+    return result
+
+
+def _show_promotion(promotion: Mapping[str, Any], console: Console) -> None:
+    if promotion["version"] is None:
+        console.print("[bold]Registered[/] nothing: the stack has no MLflow model registry.")
+        return
+    alias = "champion" if promotion["promoted"] else "challenger"
+    console.print(
+        f"[bold]Registered[/] {promotion['name']} version {promotion['version']}, "
+        f"alias [bold]{alias}[/]: {promotion['reason']}.",
+        highlight=False,
+    )
 
 
 def table(comparison: Comparison) -> Table:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from llara_core.config import CollectionSettings, ModelSettings, TrainingSettings
-from llara_core.errors import DataError, ModelError
+from llara_core.config import (
+    REGISTRY,
+    AdaptationSettings,
+    CollectionSettings,
+    ModelSettings,
+    TrainingSettings,
+)
+from llara_core.errors import ConfigError, DataError, ModelError
 from llara_core.files import check_writable
 
 _FIX = "give model.base the folder or id of a decoder"
 
 
-def check(settings: TrainingSettings, local: Path) -> None:
-    """Data folder, model folder and the folder for results.
+def check(settings: TrainingSettings | AdaptationSettings, local: Path) -> None:
+    """Data folder or text, model folder and the folder for results.
 
     Raises:
         ConfigError: a path names an environment variable that is not set.
@@ -20,8 +27,33 @@ def check(settings: TrainingSettings, local: Path) -> None:
         ModelError: the model folder holds no model.
     """
     check_writable(local / "work" / "probe")
-    _data(settings.collection)
+    if isinstance(settings, AdaptationSettings):
+        _text(settings)
+    else:
+        _data(settings.collection)
     _model(settings.model)
+
+
+def check_registry(settings: ModelSettings) -> None:
+    """Where the base refers to the model registry: that the registry answers and has the version.
+
+    The environment must be set before (``environment.apply``), since it says which registry is meant.
+
+    Raises:
+        ConfigError: the registry cannot be reached, or has no such model, alias or version.
+    """
+    if settings.base is None or not settings.base.startswith(REGISTRY):
+        return
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    database = Path(tracking.removeprefix("sqlite:///"))
+    if tracking.startswith("sqlite:///") and not database.exists():  # MLflow would make an empty one
+        raise ConfigError(
+            f"model.base: {settings.base}: nothing is registered yet ({database} does not exist); run the "
+            "adaptation pipeline first: python -m pipelines adaptation"
+        )
+    from steps import registry
+
+    registry.find(settings.base)
 
 
 def _data(settings: CollectionSettings) -> None:
@@ -41,9 +73,18 @@ def _data(settings: CollectionSettings) -> None:
         raise DataError("no qrels/<split>.tsv; add judgements", file=folder / "qrels")
 
 
+def _text(settings: AdaptationSettings) -> None:
+    from llara_core.data.text_folder import text_files
+
+    if not settings.adapt.steps:
+        raise ConfigError("adapt.steps: got 0; an adaptation takes at least one step")
+    if (path := settings.text.path) is not None:
+        text_files(path)
+
+
 def _model(settings: ModelSettings) -> None:
     """A folder must hold a configuration and weights; an id is left to the loader."""
-    if settings.base is None:
+    if settings.base is None or settings.base.startswith(REGISTRY):
         return
     folder = Path(settings.base).expanduser()
     looks_like_path = folder.is_absolute() or settings.base.startswith((".", "~"))

@@ -62,6 +62,8 @@ def before_imports() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     if not sys.stdout.isatty():
         os.environ.setdefault("ZENML_LOGGING_COLORS_DISABLED", "true")
+    # Imported by peft wherever it is installed, it regrets a kernel for CPUs that nobody asked for.
+    logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
 
 
 def hush() -> None:

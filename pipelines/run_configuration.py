@@ -5,21 +5,27 @@ ZenML drops unknown top-level keys without a word and only warns about unknown s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from llara_core.config import TrainingSettings
+import yaml
+
 from llara_core.errors import ConfigError
-from llara_core.settings import load_yaml, nearest
+from llara_core.settings import Settings, load_yaml, nearest
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
-def check(path: Path, steps: Collection[str]) -> TrainingSettings:
+def check(path: Path, steps: Collection[str], settings_type: type[SettingsType]) -> SettingsType:
     """Check the whole file before anything runs; returns the settings it holds.
 
     Args:
-        path: a ZenML run configuration whose ``parameters`` are fields of ``TrainingSettings``.
+        path: a ZenML run configuration whose ``parameters`` are fields of the settings.
         steps: names of the pipeline's steps.
+        settings_type: what the pipeline is told by, e.g. ``TrainingSettings``.
 
     Raises:
         ConfigError: the file is missing or broken, or a key, step or setting is unknown.
@@ -32,7 +38,7 @@ def check(path: Path, steps: Collection[str]) -> TrainingSettings:
     for name, entry in _mapping(values, "steps", path).items():
         _known([name], steps, f"{path}: steps: unknown step")
         _step(name, entry, path)
-    settings = TrainingSettings.parse(_mapping(values, "parameters", path), "parameters")
+    settings = settings_type.parse(_mapping(values, "parameters", path), "parameters")
     try:
         PipelineRunConfiguration.model_validate(values)
     except ValidationError as error:
@@ -40,6 +46,27 @@ def check(path: Path, steps: Collection[str]) -> TrainingSettings:
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {place}: got {first['input']!r}; {first['msg']}") from None
     return settings
+
+
+@contextmanager
+def for_this_run(path: Path, no_cache: bool) -> Iterator[Path]:
+    """The file that ZenML is to read: the given one, or for an uncached run a copy that says so.
+
+    A copy, because what a file says about the cache wins over what the pipeline is told in code.
+
+    Args:
+        path: a run configuration that has been checked.
+        no_cache: run every step, whatever the file says, also about single steps.
+    """
+    if not no_cache:
+        yield path
+        return
+    values = {**load_yaml(path), "enable_cache": False}
+    steps = {name: {**step, "enable_cache": False} for name, step in (values.get("steps") or {}).items()}
+    with tempfile.TemporaryDirectory(prefix="llara-") as folder:
+        copy = Path(folder) / path.name
+        copy.write_text(yaml.safe_dump({**values, "steps": steps}), encoding="utf-8")
+        yield copy
 
 
 def _mapping(values: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:

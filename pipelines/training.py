@@ -7,7 +7,7 @@ from typing import Any
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from llara_core.config import TrainingSettings
+from llara_core.config import REGISTRY, TrainingSettings
 from pipelines.options import for_stack, readable_errors
 from steps.adapt import adapt
 from steps.evaluate import evaluate
@@ -19,12 +19,13 @@ from steps.prepare import prepare
 from steps.promote import promote
 from steps.register import register
 from steps.report import report
+from steps.resolve import resolve
 from steps.segment import segment
 from steps.validate import validate
 
 STEPS = (
     "identify", "ingest", "validate", "segment", "prepare", "adapt", "mine", "finetune",
-    "finetune_without_adaptation", "evaluate", "report", "register", "promote",
+    "finetune_without_adaptation", "evaluate", "report", "register", "promote", "resolve",
 )  # fmt: skip
 
 
@@ -65,7 +66,12 @@ def _wire(settings: TrainingSettings) -> None:
     collection = for_stack(ingest)(source_fingerprint=fingerprint, settings=settings.collection)
     for_stack(validate)(collection=collection)
     passages = for_stack(segment)(collection=collection, after="validate")
-    base = for_stack(prepare)(collection=collection, settings=settings.model, seed=seed, after="validate")
+    start: dict[str, Any] = {}
+    if settings.model.base is not None and settings.model.base.startswith(REGISTRY):
+        start["reference"] = for_stack(resolve)(reference=settings.model.base)
+    base = for_stack(prepare)(
+        collection=collection, settings=settings.model, seed=seed, after="validate", **start
+    )
     adapted = for_stack(adapt)(base=base, passages=passages, settings=settings.adapt, seed=seed)
     negatives = for_stack(mine)(
         collection=collection, model=adapted, settings=settings.mine, bm25=bm25, seed=seed
@@ -73,7 +79,8 @@ def _wire(settings: TrainingSettings) -> None:
     data = {"collection": collection, "negatives": negatives}
     finetuned = for_stack(finetune)(start=adapted, **data, **tuning)
     models = {"base": base, "adapted": adapted, "finetuned": finetuned}
-    if settings.evaluate.without_adaptation:
+    # With no steps of its own the run starts from an adapted model: there is no unadapted one to compare.
+    if settings.evaluate.without_adaptation and settings.adapt.steps:
         models["finetuned_without_adaptation"] = for_stack(finetune)(
             start=base, **data, **tuning, id="finetune_without_adaptation"
         )

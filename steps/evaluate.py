@@ -18,6 +18,7 @@ from llara_core.model.bundle import read_bundle
 from llara_core.model.retriever import Retriever
 from steps import tracking
 from steps.caching import policy
+from steps.checkpoints import discard_checkpoints
 from steps.materializers import FolderArtifact, FolderMaterializer
 from steps.stored.collection import open_collection
 from steps.stored.comparison import COMPARISON, store_comparison
@@ -47,6 +48,7 @@ def evaluate(
     Raises:
         DataError: the split to judge on does not exist or judges no known query.
     """
+    discard_checkpoints()
     data = open_collection(collection)
     given = {
         "base": base,

@@ -12,6 +12,7 @@ from llara_core.config import FinetuneSettings
 from llara_core.training.finetune import finetune as train
 from steps import tracking
 from steps.caching import policy
+from steps.checkpoints import checkpoints_folder, discard_checkpoints
 from steps.materializers import FolderArtifact, FolderMaterializer
 from steps.stored.bundle import store_bundle
 from steps.stored.collection import open_collection
@@ -29,12 +30,14 @@ def finetune(
 ) -> Annotated[FolderArtifact, ArtifactConfig(name="finetuned_model", artifact_type=ArtifactType.MODEL)]:
     """The fine-tuned bundle; the loss curve goes to MLflow as ``<step name>/loss``.
 
+    Cut off and run again with the same inputs, it goes on from its last checkpoint.
     The pipeline uses it twice with the same budget: from the adapted and from the unadapted model.
 
     Raises:
         TrainingError: the loss is not finite, or there is nothing to train on.
     """
     stage = get_step_context().step_name
+    discard_checkpoints(but=stage)
     folder = train(
         start.path,
         open_collection(collection),
@@ -43,5 +46,6 @@ def finetune(
         new_folder(stage),
         seed,
         tracking.curve_logger(stage),
+        checkpoints=checkpoints_folder(stage),
     )
     return store_bundle(folder)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from zenml import log_metadata, step
+from zenml import step
 
 from llara_core.config import PromoteSettings
 from llara_core.evaluation.beir import DenseSystem, evaluate_system
@@ -15,18 +14,9 @@ from llara_core.model.retriever import Retriever
 from steps import registry, tracking
 from steps.caching import never
 from steps.materializers import FolderArtifact
+from steps.promotion import Decision, record
 from steps.registry import Score
 from steps.stored.collection import open_collection
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether a version becomes the champion, and why; a sentence for people."""
-
-    promoted: bool
-    reason: str
 
 
 @step(enable_cache=False, cache_policy=never())
@@ -65,7 +55,7 @@ def promote(
         decision = decide(challenger, champion is not None, present, settings, rejudge)
         if decision.promoted:
             registry.move_champion(name, number, None if champion is None else str(champion.version))
-    _record(name, number, decision)
+    record(name, number, decision)
     return {**asdict(decision), "name": name, "version": number}
 
 
@@ -114,18 +104,3 @@ def _judge_again(
     retriever = Retriever.from_pretrained(registry.bundle_of(name, str(champion.version)))
     result = evaluate_system(data, challenger.split, DenseSystem("champion", retriever, data))
     return float(result.means[settings.metric])
-
-
-def _record(name: str, number: str, decision: Decision) -> None:
-    import mlflow
-
-    tags = {
-        "promoted": str(decision.promoted).lower(),
-        registry.REASON: decision.reason,
-    }
-    client = mlflow.MlflowClient()
-    for key, value in tags.items():
-        client.set_model_version_tag(name, number, key, value)
-    tracking.set_tags({**tags, "registered_version": f"{name}/{number}"})
-    log_metadata({"promotion": {"promoted": decision.promoted, "reason": decision.reason}})
-    logger.info("Champion %s: %s", "moved" if decision.promoted else "kept", decision.reason)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from zenml import log_metadata, step
 
 from llara_core.environment import describe
-from llara_core.model.bundle import write_scores
+from llara_core.model.bundle import read_bundle, write_scores
 from llara_core.model.retriever import Retriever
 from steps import registry, tracking
 from steps.caching import policy
@@ -59,6 +59,7 @@ def register(
     tags = {
         **{metric: repr(value) for metric, value in scores.items()},
         **{key: str(registration[key]) for key in ("collection", "split", "data_hash", "fingerprint")},
+        "base_model": read_bundle(model.path).base_model,
         "configuration": json.dumps(configuration, sort_keys=True),
         "environment": json.dumps(surroundings, sort_keys=True),
         "git_commit": (surroundings["git"] or {}).get("commit", "unknown"),

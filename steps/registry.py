@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from llara_core.config import REGISTRY
+from llara_core.errors import ConfigError, ModelError
 from llara_core.model.bundle import CARD_NAME
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 REASON = "promotion_reason"  # tag of a version
+SCHEME = REGISTRY  # how a reference begins: models:/NAME@ALIAS or models:/NAME/VERSION
+_REFERENCE = re.compile(rf"{SCHEME}(?P<name>[^/@#]+)(?:@(?P<alias>[^/@#]+)|/(?P<number>[0-9]+))")
 LIBRARY = Path(__file__).resolve().parents[1] / "llara_core"
 # What a serving environment installs; the library itself travels with the model as code.
 _REQUIREMENTS = (
@@ -113,12 +118,65 @@ def score_of(model_version: Any, metric: str) -> Score | None:
         return None
 
 
+def find(reference: str) -> Any:
+    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` means at this moment.
+
+    Raises:
+        ConfigError: the reference is neither, the registry cannot be reached, or it has no such model,
+            alias or version; names those that it has.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ConfigError(
+            f"model.base: {reference!r}: expected {SCHEME}NAME@ALIAS or {SCHEME}NAME/VERSION, "
+            f"e.g. {SCHEME}llara-adapted@champion"
+        )
+    name = match["name"]
+    try:
+        client = mlflow.MlflowClient()
+        names = sorted(one.name for one in client.search_registered_models())
+        versions = client.search_model_versions(f"name = '{name}'") if name in names else []
+        model = client.get_registered_model(name) if name in names else None
+    except (MlflowException, OSError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"model.base: {reference}: the registry at {mlflow.get_tracking_uri()} cannot be asked "
+            f"({first_line}); set MLFLOW_TRACKING_URI to one that answers"
+        ) from error
+    if model is None:
+        known = f"it has: {', '.join(names)}" if names else "it has none; run the adaptation pipeline first"
+        raise ConfigError(f"model.base: {reference}: the registry has no model {name!r} ({known})")
+    number = match["number"] or model.aliases.get(match["alias"])
+    found = next((one for one in versions if str(one.version) == str(number)), None)
+    if found is None:
+        aliases = ", ".join(f"@{alias} (version {one})" for alias, one in sorted(model.aliases.items()))
+        numbers = ", ".join(sorted((str(one.version) for one in versions), key=int))
+        raise ConfigError(
+            f"model.base: {reference}: {name} has no such {'version' if match['number'] else 'alias'}; "
+            f"aliases: {aliases or 'none'}; versions: {numbers or 'none'}"
+        )
+    return found
+
+
 def bundle_of(name: str, number: str) -> Path:
-    """The model folder of a version, in place or downloaded."""
+    """The model folder of a version, in place or downloaded.
+
+    Raises:
+        ModelError: the version holds no bundle of ours.
+    """
     import mlflow
 
-    model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{number}"))
-    return next((model / "artifacts").glob(f"*/{CARD_NAME}")).parent
+    model = Path(mlflow.artifacts.download_artifacts(f"{SCHEME}{name}/{number}"))
+    found = sorted((model / "artifacts").glob(f"*/{CARD_NAME}"))
+    if not found:
+        raise ModelError(
+            f"{SCHEME}{name}/{number}: holds no bundle of ours (no artifacts/*/{CARD_NAME}); expected a "
+            "version that one of our pipelines registered. Give another model as a folder: model.base: FOLDER"
+        )
+    return found[0].parent
 
 
 def move_champion(name: str, number: str, former: str | None) -> None:

@@ -86,7 +86,7 @@ parameters:
     passage_length: 32
   adapt: {steps: 3, batch_size: 8, text_length: 32}
   mine: {negatives: 2, bm25_depth: 10, dense_depth: 10}
-  finetune: {steps: 3, batch_size: 4, temperature: 0.05}
+  finetune: {steps: 3, batch_size: 4, temperature: 0.05, hard_negatives: 1, lora: null}
 """
 
 

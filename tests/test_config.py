@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from llara_core.config import CollectionSettings, ModelSettings, TrainingSettings
+from llara_core.config import AdaptationSettings, CollectionSettings, ModelSettings, TrainingSettings
 from llara_core.errors import ConfigError
 from llara_core.settings import load_yaml, nearest
 
@@ -26,7 +26,7 @@ CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.ya
         ),
         ({"evaluate": {"bm25": {"k2": 1}}}, "evaluate.bm25.k2: unknown setting; known: b, k1, "),
         ({"seed": "many"}, "parameters.seed: got 'many'; input should be a valid integer"),
-        ({"adapt": {"steps": 0}}, "parameters.adapt.steps: got 0; input should be greater than 0"),
+        ({"finetune": {"steps": 0}}, "parameters.finetune.steps: got 0; input should be greater than 0"),
         ({"adapt": {"steps": 2.5}}, "parameters.adapt.steps: got 2.5; input should be a valid integer"),
         ({"adapt": None}, "parameters.adapt: got None"),
         ({"evaluate": {"depth": 50}}, "parameters.evaluate.depth: got 50"),
@@ -63,7 +63,8 @@ def test_settings_survive_yaml():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_committed_configuration_is_valid(path):
-    TrainingSettings.parse(load_yaml(path).get("parameters"), "parameters")
+    values = load_yaml(path).get("parameters") or {}
+    (AdaptationSettings if "text" in values else TrainingSettings).parse(values, "parameters")
 
 
 def test_configurations_were_found():

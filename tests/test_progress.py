@@ -75,3 +75,12 @@ def test_terminal_gets_a_bar(monkeypatch, capsys):
     captured = capsys.readouterr()
     assert "adapt" in captured.err and "2/2" in captured.err and "loss 1.5" in captured.err
     assert captured.out == ""
+
+
+def test_what_an_earlier_run_did_counts_as_done_but_not_as_speed(clock, capsys):
+    with Progress("adapt", total=100) as bar:
+        bar.skip(80)
+        for _ in range(10):
+            clock.now += 1.0
+            bar.update()
+    assert capsys.readouterr().err.splitlines()[0] == "adapt: 90/100 steps, 1 steps/s, 10 s left"

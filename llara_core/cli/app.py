@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from llara_core import __version__
-from llara_core.cli import judge, stages, tools
+from llara_core.cli import judge, plan, selftest, stages, tools
 from llara_core.errors import LlaraError
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -34,6 +34,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     judge.encode,
     judge.search,
     tools.doctor,
+    selftest.selftest,
+    plan.plan,
 )
 for command in COMMANDS:
     app.command()(command)
@@ -97,6 +99,8 @@ def _log_to_stderr(debug: bool) -> None:
         )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("llara_core").setLevel(logging.DEBUG if debug else logging.INFO)
+    # Imported by peft wherever it is installed, it regrets a kernel for CPUs that nobody asked for.
+    logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
 
 
 def _invoke(arguments: Sequence[str]) -> int:

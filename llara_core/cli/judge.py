@@ -99,6 +99,10 @@ def search(  # noqa: PLR0913, PLR0917 - the options of the command
     config: Config = None,
     override: Overrides = None,
     device: Device = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps the vectors of the corpus, so that the next search is quick."),
+    ] = None,
 ) -> None:
     """Search a corpus for the passages nearest to a query."""
     settings = read_settings(config, override)
@@ -106,7 +110,7 @@ def search(  # noqa: PLR0913, PLR0917 - the options of the command
         raise ConfigError("the query is empty; say what to look for")
     _check_model(model)
     collection = read_data(data, settings, "unused")
-    scores, rows = _system(model, collection, settings, device).search([query], top)
+    scores, rows = _system(model, collection, settings, device, cache).search([query], top)
     titles, texts = collection.corpus["title"], collection.corpus["text"]
     results: list[dict[str, object]] = []
     for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
@@ -131,14 +135,20 @@ def _check_model(model: str) -> None:
         read_bundle(Path(model).expanduser())
 
 
-def _system(model: str, collection: Collection, settings: TrainingSettings, device: str | None) -> System:
+def _system(
+    model: str,
+    collection: Collection,
+    settings: TrainingSettings,
+    device: str | None,
+    cache: Path | None = None,
+) -> System:
     from llara_core.evaluation.beir import Bm25System, DenseSystem
 
     if model == "bm25":
         return Bm25System(collection, settings.evaluate.bm25)
     from llara_core.model.retriever import Retriever
 
-    return DenseSystem(model, Retriever.from_pretrained(model, device), collection)
+    return DenseSystem(model, Retriever.from_pretrained(model, device), collection, cache)
 
 
 def _show(results: list[dict[str, object]]) -> None:

@@ -1,4 +1,4 @@
-"""Hard negatives as a file: JSON lines to read and edit, or Arrow for many."""
+"""Hard negatives and teacher scores as files: JSON lines to read and edit, or Arrow for many."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from llara_core.errors import DataError
 from llara_core.files import new_file
 from llara_core.retrieval.mining import NEGATIVES_SCHEMA as SCHEMA
 
-__all__ = ["SCHEMA", "check_suffix", "read", "write"]
+__all__ = ["SCHEMA", "check_suffix", "read", "read_table", "write"]
 
 _SUFFIXES = (".jsonl", ".arrow")
 
 
-def check_suffix(path: Path) -> None:
+def check_suffix(path: Path, rule: str = "negatives_format") -> None:
     """Refuse a file name of which the format cannot be told.
 
     Raises:
         DataError: the suffix is neither .jsonl nor .arrow.
     """
     if path.suffix not in _SUFFIXES:
-        raise DataError(
-            f"expected a name that ends in {' or '.join(_SUFFIXES)}", file=path, rule="negatives_format"
-        )
+        raise DataError(f"expected a name that ends in {' or '.join(_SUFFIXES)}", file=path, rule=rule)
 
 
 def write(table: pa.Table, path: Path) -> None:
@@ -52,22 +50,38 @@ def read(path: Path) -> pa.Table:
     Raises:
         DataError: the file is missing, malformed or lacks a column.
     """
-    check_suffix(path)
+    return read_table(path, SCHEMA, "negatives", "; `llara mine` writes one")
+
+
+def read_table(path: Path, schema: pa.Schema, what: str, source: str = "") -> pa.Table:
+    """Read a file of JSON lines or Arrow, with the columns of ``schema``; others are left out.
+
+    Args:
+        path: ends in .jsonl or .arrow.
+        schema: names and types.
+        what: is in it, for messages; ``negatives`` or ``teacher scores``.
+        source: where such a file comes from, for the message that there is none.
+
+    Raises:
+        DataError: the file is missing, malformed or lacks a column.
+    """
+    rule = f"{what.replace(' ', '_')}_format"
+    check_suffix(path, rule)
     if not path.is_file():
-        raise DataError("no such file; `llara mine` writes one", file=path, rule="file_exists")
+        raise DataError(f"no such file{source}", file=path, rule="file_exists")
     try:
         if path.suffix == ".arrow":
-            with pa.OSFile(str(path), "rb") as source:
-                table = pa.ipc.open_file(source).read_all()
+            with pa.OSFile(str(path), "rb") as stream:
+                table = pa.ipc.open_file(stream).read_all()
         elif path.stat().st_size:
-            options = pa.json.ParseOptions(explicit_schema=SCHEMA)
+            options = pa.json.ParseOptions(explicit_schema=schema)
             table = pa.json.read_json(str(path), parse_options=options)
         else:
-            table = SCHEMA.empty_table()
-        return table.select(SCHEMA.names).cast(SCHEMA)
+            table = schema.empty_table()
+        return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, KeyError) as error:
         raise DataError(
-            f"not a file of negatives ({error}); expected {', '.join(SCHEMA.names)}",
+            f"not a file of {what} ({error}); expected {', '.join(schema.names)}",
             file=path,
-            rule="negatives_format",
+            rule=rule,
         ) from None

@@ -90,6 +90,22 @@ def read_settings(
     Raises:
         ConfigError: the file is missing, or a key or value is unusable; names the nearest known key.
     """
+    values = read_values(config, overrides)
+    if seed is not None:
+        values["seed"] = seed
+    return TrainingSettings.parse(values, "" if config is None else "parameters")
+
+
+def read_values(config: Path | None, overrides: list[str] | None) -> dict[str, Any]:
+    """What stands under ``parameters:`` of a run configuration, with overrides, not yet checked.
+
+    Args:
+        config: YAML with ``parameters:``; None: nothing.
+        overrides: ``dotted.key=value``, the value read as YAML.
+
+    Raises:
+        ConfigError: the file is missing, or has a key that no run configuration has.
+    """
     values: dict[str, Any] = {}
     if config is not None:
         document = load_yaml(config)
@@ -101,9 +117,7 @@ def read_settings(
             raise ConfigError(f"{config}: parameters: expected a mapping of settings, got {values!r}")
     for override in overrides or []:
         _override(values, override)
-    if seed is not None:
-        values["seed"] = seed
-    return TrainingSettings.parse(values, "" if config is None else "parameters")
+    return values
 
 
 def read_data(

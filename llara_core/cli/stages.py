@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +16,11 @@ from llara_core.cli.options import Config, Data, Device, Overrides, Seed, read_d
 from llara_core.config import ModelSettings, TrainingSettings
 from llara_core.data.collection import Collection
 from llara_core.data.passages import adaptation_rows
-from llara_core.errors import ConfigError
+from llara_core.data.text_folder import read_text
+from llara_core.errors import ConfigError, DataError
 from llara_core.files import check_writable
+
+logger = logging.getLogger(__name__)
 
 Base = Annotated[
     str | None,
@@ -26,6 +31,13 @@ Base = Annotated[
     ),
 ]
 Bundle = Annotated[Path, typer.Option("--model", help="Bundle folder, as the other stages write it.")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start over: do not go on from what an interrupted run has kept.")
+]
+Text = Annotated[
+    Path | None,
+    typer.Option(help="File or folder of text (.txt, .md, .jsonl, plain or .gz) in place of --data."),
+]
 OutputBundle = Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")]
 
 
@@ -46,23 +58,28 @@ def prepare(
     _done(prepare_base(_model_settings(settings, base), collection, output, settings.seed))
 
 
-def adapt(
+def adapt(  # noqa: PLR0913, PLR0917 - one argument per option
     output: OutputBundle,
     data: Data = None,
     base: Base = None,
     config: Config = None,
     override: Overrides = None,
     seed: Seed = None,
+    fresh: Fresh = False,
+    text: Text = None,
 ) -> None:
     """Adapt a decoder to retrieval on plain text (EBAE and EBAR); no labels are needed."""
     from llara_core.training.adapt import adapt as run_adapt
 
     settings = read_settings(config, override, seed)
+    _join_others()
     check_writable(output)
-    collection = read_data(data, settings, "optional")
+    if text is not None and data is not None:
+        raise ConfigError("--text and --data are both given; the text to adapt on is one of them")
+    collection = read_text(text) if text is not None else read_data(data, settings, "optional")
     rows = adaptation_rows(collection)
-    with _start(settings, base, collection, output) as start:
-        _done(run_adapt(start, rows, settings.adapt, output, settings.seed))
+    with _start(settings, base, collection, output) as start, _checkpoints(output, fresh) as kept:
+        _done(run_adapt(start, rows, settings.adapt, output, settings.seed, checkpoints=kept))
 
 
 def mine(
@@ -91,7 +108,7 @@ def mine(
     typer.echo(f"{mined.table.num_rows} negatives in {output}")
 
 
-def finetune(
+def finetune(  # noqa: PLR0913, PLR0917 - one argument per option
     output: OutputBundle,
     data: Data = None,
     base: Base = None,
@@ -99,15 +116,25 @@ def finetune(
         Path | None,
         typer.Option(help="File from `llara mine`; may be left out with finetune.hard_negatives=0."),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of scores to distil (.jsonl or .arrow: query_id, corpus_id, score), with "
+            "finetune.distillation_weight."
+        ),
+    ] = None,
     config: Config = None,
     override: Overrides = None,
     seed: Seed = None,
+    fresh: Fresh = False,
 ) -> None:
     """Fine-tune on queries and their passages, with in-batch and hard negatives."""
     from llara_core.cli import negatives as negatives_file
+    from llara_core.training.distillation import TEACHER_SCHEMA, check_teacher
     from llara_core.training.finetune import finetune as run_finetune
 
     settings = read_settings(config, override, seed)
+    _join_others()
     check_writable(output)
     if negatives is None and settings.finetune.hard_negatives:
         raise ConfigError(
@@ -115,26 +142,92 @@ def finetune(
             "run `llara mine` first, or add --set finetune.hard_negatives=0"
         )
     table = negatives_file.read(negatives) if negatives is not None else negatives_file.SCHEMA.empty_table()
+    scores = None if teacher is None else negatives_file.read_table(teacher, TEACHER_SCHEMA, "teacher scores")
+    check_teacher(settings.finetune, scores)
     collection = read_data(data, settings)
-    with _start(settings, base, collection, output) as start:
-        _done(run_finetune(start, collection, table, settings.finetune, output, settings.seed))
+    with _start(settings, base, collection, output) as start, _checkpoints(output, fresh) as kept:
+        _done(
+            run_finetune(
+                start, collection, table, settings.finetune, output, settings.seed,
+                teacher=scores, checkpoints=kept,
+            )
+        )  # fmt: skip
+
+
+def _join_others() -> None:
+    """Connect to the processes that ``accelerate launch`` started; only the main one says what it does."""
+    from llara_core.training.distributed import connect, is_main
+
+    connect()
+    if not is_main():
+        logging.getLogger("llara_core").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _checkpoints(output: Path, fresh: bool) -> Iterator[Path]:
+    """``<output>.checkpoints``, from which an interrupted run goes on; removed when the output stands.
+
+    Args:
+        output: of the stage.
+        fresh: remove first what is in it.
+    """
+    from llara_core.training.distributed import is_main
+    from llara_core.training.run_folders import discard
+
+    folder = output.absolute().with_name(f"{output.absolute().name}.checkpoints")
+    if is_main():
+        removed = discard(folder) if fresh else 0
+        if removed:
+            logger.info("starting over: the checkpoints of %d runs in %s are removed", removed, folder)
+        for left in folder.parent.glob(f".{output.name}.????????.part"):  # half a bundle of a killed run
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        if is_main():
+            _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    from llara_core.training.run_folders import discard
+
+    try:
+        discard(folder, keep_resumable=True)
+    except DataError as error:  # whatever the stage has to say matters more
+        logger.warning("%s", error)
 
 
 @contextmanager
 def _start(
     settings: TrainingSettings, base: str | None, collection: Collection, output: Path
 ) -> Iterator[Path]:
-    """The bundle to start from: the given one, or a base bundle made for this run alone."""
+    """The bundle to start from: the given one, or a base bundle made for this run alone.
+
+    With several processes the main one makes it; the others read it, so on several machines the output's
+    folder must be one that all of them see.
+    """
     from llara_core.model.bundle import CARD_NAME
     from llara_core.model.prepare import prepare_base
+    from llara_core.training.distributed import barrier, is_main, run_on_main
 
     if base is not None and (Path(base).expanduser() / CARD_NAME).is_file():
         yield Path(base).expanduser()
         return
     # Beside the output rather than under /tmp: a base model can be larger than a memory file system.
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.base.", dir=output.absolute().parent) as folder:
-        yield prepare_base(_model_settings(settings, base), collection, Path(folder) / "base", settings.seed)
+    parent = output.absolute().parent
+    if is_main():
+        for left in parent.glob(f".{output.name}.base.*"):  # of a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    barrier()
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.base.", dir=parent) as folder:
+
+        def make() -> str:
+            model = _model_settings(settings, base)
+            return str(prepare_base(model, collection, Path(folder) / "base", settings.seed))
+
+        yield Path(run_on_main(make))
+        barrier()  # the main process removes the folder: everyone must have read it
 
 
 def _model_settings(settings: TrainingSettings, base: str | None) -> ModelSettings:
@@ -145,4 +238,7 @@ def _model_settings(settings: TrainingSettings, base: str | None) -> ModelSettin
 
 
 def _done(folder: Path) -> None:
-    typer.echo(f"bundle written to {folder}")
+    from llara_core.training.distributed import is_main
+
+    if is_main():
+        typer.echo(f"bundle written to {folder}")

@@ -26,7 +26,7 @@ def doctor() -> None:
     if failed:
         typer.echo(f"{failed} {'problem' if failed == 1 else 'problems'} found", err=True)
         raise typer.Exit(1)
-    typer.echo("all is well")
+    typer.echo("all is well; `llara selftest` checks that this machine also computes what it should")
 
 
 def write_pycode(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from llara_core.data.collection import Collection
@@ -64,6 +65,43 @@ def adaptation_rows(collection: Collection, words_per_window: int = 100) -> pa.T
             rule="adaptation_rows",
         )
     return pa.Table.from_batches(batches, schema=ROWS_SCHEMA)
+
+
+def held_out_rows(rows: pa.Table, count: int, blocks: int = 16) -> tuple[pa.Table, pa.Table]:
+    """Split rows into those to train on and about ``count`` that training never sees.
+
+    Held out are blocks of consecutive rows, spread evenly over the table: neighbours share text, and a
+    corpus is often ordered by subject. The rows at either side of a block are in neither part, because
+    each row holds the text of the next. At most a fifth of the rows is held out.
+
+    Args:
+        rows: of ``adaptation_rows``.
+        count: rows to hold out.
+        blocks: of how many blocks they are, at most.
+
+    Returns:
+        The training rows and the held-out rows, both in order.
+
+    Raises:
+        DataError: there are fewer than 10 rows.
+    """
+    total = rows.num_rows
+    if total < 10:
+        raise DataError(
+            f"the text gives {total} rows; at least 10 are needed, so that some can be held out",
+            rule="adaptation_rows",
+        )
+    wanted = max(1, min(count, total // 5))
+    blocks = min(blocks, wanted, total // 10)
+    part = np.zeros(total, np.int8)  # 0 training, 1 held out, 2 neither
+    for block in range(blocks):
+        size = wanted * (block + 1) // blocks - wanted * block // blocks
+        start = total * (2 * block + 1) // (2 * blocks) - size // 2
+        part[start : start + size] = 1
+        for beside in (start - 1, start + size):
+            if 0 <= beside < total and part[beside] == 0:
+                part[beside] = 2
+    return rows.filter(pa.array(part == 0)), rows.filter(pa.array(part == 1))
 
 
 def windows(text: str, words_per_window: int = 100) -> list[str]:

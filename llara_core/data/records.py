@@ -42,6 +42,17 @@ def read_queries(file: Path) -> pa.Table:
     return _read_jsonl(file, QUERIES_SCHEMA, _query_row)
 
 
+def read_documents(file: Path) -> pa.Table:
+    """Table of ``CORPUS_SCHEMA`` from JSON lines of unlabelled text, plain or ``.gz``; ids stay empty.
+
+    A row holds ``text`` and perhaps ``title``; whatever else it holds (``id``, ``url``) is not read.
+
+    Raises:
+        DataError: the file is unreadable, or a row is malformed or has no ``text``.
+    """
+    return _read_jsonl(file, CORPUS_SCHEMA, _document_row)
+
+
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Number and text of every line that is not blank."""
     number = 0
@@ -97,6 +108,12 @@ def _corpus_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
         if _is_int(metadata.get("position")) and abs(metadata["position"]) < _INT32:
             position = metadata["position"]
     return _row_id(record), _clean("title", title), _clean("text", record.get("text")), group, position
+
+
+def _document_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    title = record.get("title")
+    text = _clean("text", record.get("text"))
+    return "", "" if title is None else _clean("title", title), text, None, None
 
 
 def _query_row(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,39 +1,41 @@
-"""Any decoder-only language model: built from scratch or loaded, with the slot tokens added once."""
+"""Any decoder-only language model: built from scratch, and its slot tokens, added once."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from llara_core.config import FromScratchSettings, LoraSettings, ModelSettings
-from llara_core.errors import ConfigError, ModelError
+from llara_core.config import FromScratchSettings
+from llara_core.errors import ConfigError
+from llara_core.model.loading import check_decoder
 from llara_core.model.prompts import Template
 from llara_core.model.tokenization import train_tokenizer
 from llara_core.settings import nearest
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-
-def build_from_scratch(settings: FromScratchSettings, texts: Iterable[str], seed: int) -> tuple[Any, Any]:
+def build_from_scratch(
+    settings: FromScratchSettings, texts: Iterable[str], seed: int, attention: str = "sdpa"
+) -> tuple[Any, Any]:
     """A decoder with random weights and a tokenizer trained on the texts.
 
     Args:
         settings: architecture and dimensions.
         texts: what the tokenizer learns from.
         seed: of the weights; the caller's random state is left as it was.
+        attention: the attention kernel, as in ``ModelSettings``.
 
     Returns:
         The causal language model (float32, CPU) and its fast tokenizer.
 
     Raises:
-        ConfigError: the architecture is unknown, or its dimensions do not fit each other.
+        ConfigError: the architecture is unknown, its dimensions do not fit each other, or it cannot run
+            with that kernel.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -67,121 +69,19 @@ def build_from_scratch(settings: FromScratchSettings, texts: Iterable[str], seed
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    _check_decoder(config, settings.architecture)
+    check_decoder(config, settings.architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = cast(Any, AutoModelForCausalLM).from_config(config, dtype=torch.float32)
-    return model, tokenizer
-
-
-def load_decoder(settings: ModelSettings, device: str | None = None) -> tuple[Any, Any]:
-    """Load ``settings.base``: a local folder (no network is used), or a hub id.
-
-    Returns:
-        The causal language model in ``settings.dtype`` and its tokenizer.
-
-    Raises:
-        ModelError: no such folder or id, no decoder in it, or weights missing.
-    """
-    if settings.base is None:
-        raise ModelError("model.base is not set; give a folder or id, or use build_from_scratch")
-    name, local = _locate(settings.base)
-    arguments: dict[str, Any] = {
-        "revision": settings.revision,
-        "trust_remote_code": settings.trust_remote_code,
-    }
-    if local:
-        arguments["local_files_only"] = True
-    return load_causal_model(
-        name, dtype=DTYPES[settings.dtype], attention=settings.attention, device=device, **arguments
-    )
-
-
-def load_causal_model(
-    name: str, *, dtype: torch.dtype, attention: str, device: str | None = None, **arguments: Any
-) -> tuple[Any, Any]:
-    """A causal language model and its tokenizer from a folder or id.
-
-    Args:
-        name: what ``from_pretrained`` takes.
-        dtype: of the weights.
-        attention: ``sdpa`` or ``eager``.
-        device: where the model goes; None: the CPU.
-        arguments: passed on to every ``from_pretrained``.
-
-    Raises:
-        ModelError: it cannot be loaded, is no decoder, or lacks weights.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        config = AutoConfig.from_pretrained(name, **arguments)
-        _check_decoder(config, name)
-        tokenizer = AutoTokenizer.from_pretrained(name, **arguments)
-        model, info = cast(Any, AutoModelForCausalLM).from_pretrained(
-            name, dtype=dtype, attn_implementation=attention, output_loading_info=True, **arguments
-        )
-    except (OSError, ValueError) as error:
-        if "does not support an attention implementation" in str(error):
-            raise ModelError(
-                f"{name}: this kind of model cannot run with attention {attention!r}; "
-                "set model.attention: eager"
-            ) from error
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{name}: cannot be loaded as a decoder ({first_line}); expected a Hugging Face folder with "
-            "config.json, *.safetensors and tokenizer files. Where there is no hub: run "
-            f"`hf download {name} --local-dir models/{Path(name).name}` on a connected machine, "
-            "copy the folder here and set model.base to it"
-        ) from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"{name}: the weights lack {len(missing)} tensors of the model, first {missing[0]!r}; "
-            "the folder is incomplete, or not the causal language model itself"
-        )
-    return model.to(device) if device else model, tokenizer
-
-
-def _locate(base: str) -> tuple[str, bool]:
-    """The name to load from, and whether it is a local folder (which must then hold a model)."""
-    folder = Path(base).expanduser()
-    if not folder.exists():
-        looks_local = base.startswith((".", "/", "~")) or base.count("/") > 1
-        if looks_local:
-            raise ModelError(
-                f"{base}: no such folder; model.base is a Hugging Face model folder, or a hub id"
+        try:
+            model = cast(Any, AutoModelForCausalLM).from_config(
+                config, dtype=torch.float32, attn_implementation=attention
             )
-        return base, False
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{base}: no config.json in it, so no Hugging Face model; give the folder that holds "
-            "config.json, *.safetensors and tokenizer files"
-        )
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise ModelError(
-            f"{base}: config.json but no weights (*.safetensors); download the folder completely"
-        )
-    return str(folder), True
-
-
-def _check_decoder(config: Any, name: str) -> None:
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    )
-
-    kind = config.model_type
-    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    # BERT and its like can be built as decoders, but their weights look both ways unless is_decoder.
-    two_way = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    causal = remote or (kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not two_way)
-    if getattr(config, "is_encoder_decoder", False) or not causal:
-        architecture = ", ".join(config.architectures or []) or kind
-        raise ModelError(
-            f"{name}: holds {architecture}, which is no decoder-only language model; "
-            "choose one such as Llama, Qwen, Mistral, Gemma or GPT-NeoX"
-        )
+        except ValueError as error:
+            raise ConfigError(
+                f"model.from_scratch: {settings.architecture} cannot be built with attention {attention!r} "
+                f"({str(error).splitlines()[0]}); try model.attention: eager"
+            ) from error
+    return model, tokenizer
 
 
 def add_slots(
@@ -243,44 +143,20 @@ def decoder_of(model: Any) -> Any:
     return whole.base_model
 
 
-def with_lora(model: Any, settings: LoraSettings, seed: int, trained_tokens: Sequence[int] = ()) -> Any:
-    """The model with low-rank adapters; all else is frozen, but the rows of ``trained_tokens``.
-
-    Args:
-        model: causal language model.
-        settings: rank, alpha, dropout and the layers' names.
-        seed: of the adapters' first values; the caller's random state is left as it was.
-        trained_tokens: ids whose embedding rows are trained as well (new slots know nothing yet).
+def choose_device(device: str | None = None) -> str:
+    """The device asked for, else CUDA where there is one, else the CPU.
 
     Raises:
-        ConfigError: the model has none of the target modules.
+        ConfigError: there is no such device here.
     """
-    from peft import LoraConfig, get_peft_model
-
-    linear = {
-        name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)
-    }
-    targets = [name for name in settings.target_modules if name in linear]
-    if not targets:
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        first_line = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"lora.target_modules: the model has none of {', '.join(settings.target_modules)}; "
-            f"its linear layers: {', '.join(sorted(linear))}"
-        )
-    config = cast(Any, LoraConfig)(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-        trainable_token_indices=list(trained_tokens) or None,
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)
-
-
-def choose_device(device: str | None = None) -> str:
-    """The device asked for, else CUDA where there is one, else the CPU."""
-    if device is not None:
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+            f"device {device!r} cannot be used ({first_line}); this machine has: {', '.join(there)}"
+        ) from error
+    return device

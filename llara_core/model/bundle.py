@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llara_core.errors import ModelError
 from llara_core.model.prompts import PromptEncoder, Template
@@ -73,13 +73,20 @@ class Bundle:
     fingerprint: str = ""
     folder: Path | None = None
 
-    def load(self, device: str | None = None) -> tuple[Any, Any]:
+    def load(
+        self, device: str | None = None, quantization: Literal["none", "nf4"] = "none"
+    ) -> tuple[Any, Any]:
         """The causal language model and the tokenizer of the folder.
+
+        Args:
+            device: where the model goes; None: the CPU.
+            quantization: ``nf4``: linear layers in 4 bits, frozen.
 
         Raises:
             ModelError: the folder's model cannot be loaded.
+            MissingDependencyError: ``nf4`` without bitsandbytes.
         """
-        from llara_core.model.backbone import DTYPES, load_causal_model
+        from llara_core.model.loading import DTYPES, load_causal_model
 
         if self.folder is None:
             raise ModelError("this bundle was never saved; call save_bundle first")
@@ -89,6 +96,7 @@ class Bundle:
                 dtype=DTYPES[self.dtype],
                 attention=self.attention,
                 device=device,
+                quantization=quantization,
                 local_files_only=True,
             )
 

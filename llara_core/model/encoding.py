@@ -37,7 +37,9 @@ def embed(decoder: Any, input_ids: Tensor, lengths: Tensor, slots: int) -> Tenso
     states = decoder(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
     places = lengths[:, None] + torch.arange(-slots, 0, device=input_ids.device)[None, :]
     rows = torch.arange(input_ids.shape[0], device=input_ids.device)[:, None]
-    return functional.normalize(states[rows, places].float().mean(dim=1), dim=-1)
+    chosen = states[rows, places]
+    chosen = chosen if chosen.dtype == torch.float64 else chosen.float()  # a float64 model keeps its own
+    return functional.normalize(chosen.mean(dim=1), dim=-1)
 
 
 def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:

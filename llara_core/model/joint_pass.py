@@ -4,7 +4,11 @@ A row is ``[prefix text] [EBAE suffix, slots] [EBAR suffix, slots]`` plus paddin
 second branch attends to the text and to itself, not to the first branch, and reuses its positions, so
 that its hidden states are those of a separate pass over ``[prefix text] [EBAR suffix, slots]``.
 
-Source: LLaRA (arXiv 2312.15503), section 3.2; issue 3, point 2.
+``layout_forward(decoder, input_ids, segments, documents=None) -> [B, T, D]`` is the one function that
+computes it, for rows of their own and for rows that share sequences (``packing``). Masks and positions
+are in ``attention``; ``check_joint_support`` refuses a model for which the equality would not hold.
+
+Source: LLaRA (arXiv 2312.15503), section 3.2; issue 3, points 2 and 4.
 """
 
 from __future__ import annotations
@@ -18,8 +22,29 @@ import torch
 from torch import Tensor
 
 from llara_core.errors import ModelError
+from llara_core.model.attention import (
+    EBAE,
+    EBAR,
+    PADDING,
+    TEXT,
+    attention_masks,
+    check_kernel,
+    dense_mask,
+    layer_windows,
+    layout_positions,
+)
 
-PADDING, TEXT, EBAE, EBAR = 0, 1, 2, 3
+__all__ = [
+    "EBAE", "EBAR", "PADDING", "TEXT", "JointLayout", "check_joint_support", "joint_forward",
+    "joint_hidden_states", "joint_layout", "joint_mask", "joint_positions", "layout_forward",
+    "verify_joint_pass",
+]  # fmt: skip
+
+# Families for which the tests show the equality under every kernel; others prove it on their own weights.
+TESTED_FAMILIES = frozenset({
+    "cohere", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "mistral", "mixtral",
+    "olmo2", "opt", "phi", "phi3", "qwen2", "qwen3", "smollm3", "starcoder2",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,30 +105,48 @@ def joint_positions(segments: Tensor) -> Tensor:
     Args:
         segments: int64 [B, T], as in ``JointLayout``.
     """
-    real = segments != PADDING
-    running = real.long().cumsum(dim=1) - 1
-    first_branch = (segments == EBAE).sum(dim=1, keepdim=True)
-    running = running - first_branch * (segments == EBAR)
-    return running.masked_fill(~real, 0)
+    return layout_positions(segments)
 
 
 def joint_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive attention mask [B, 1, T, T] of the joint layout: 0 where a query may look, else the minimum.
-
-    Additive, because a boolean mask is right under ``sdpa`` and silently wrong under ``eager``.
-    Padding looks at itself, so that no softmax runs over nothing (which would be NaN).
+    """Additive attention mask [B, 1, T, T] of the joint layout, without a window (``attention.dense_mask``).
 
     Args:
         segments: int64 [B, T], as in ``JointLayout``.
         dtype: the dtype of the model's hidden states.
     """
-    width = segments.shape[1]
-    query, key = segments[:, :, None], segments[:, None, :]
-    causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
-    allowed = causal & (key != PADDING) & ((key == TEXT) | (key == query))
-    allowed = allowed | torch.eye(width, dtype=torch.bool, device=segments.device)
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
-    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+    return dense_mask(segments, dtype)
+
+
+def layout_forward(
+    decoder: Any, input_ids: Tensor, segments: Tensor, documents: Tensor | None = None
+) -> Tensor:
+    """Final hidden states [B, T, D] of every position, each token's as in its prompt's own pass.
+
+    Args:
+        decoder: the model without its output head (``backbone.decoder_of``); any attention kernel.
+        input_ids: int64 [B, T].
+        segments: int64 [B, T], as in ``JointLayout``.
+        documents: int64 [B, T] of packed sequences (row within the sequence, -1 padding); None: one row
+            per sequence.
+
+    Raises:
+        ModelError: the model has layers that no mask can make independent of the other branch.
+    """
+    # The mask is always given: with none, transformers takes restarting positions for packed sequences.
+    output = decoder(
+        input_ids=input_ids,
+        attention_mask=attention_masks(decoder, segments, documents),
+        position_ids=layout_positions(segments, documents),
+        use_cache=False,
+    )
+    states: Tensor = output.last_hidden_state
+    return states
+
+
+def joint_forward(decoder: Any, layout: JointLayout) -> Tensor:
+    """Final hidden states of every position [B, T, D] of the joint layout."""
+    return layout_forward(decoder, layout.input_ids, layout.segments)
 
 
 def joint_hidden_states(decoder: Any, layout: JointLayout) -> Tensor:
@@ -118,45 +161,129 @@ def joint_hidden_states(decoder: Any, layout: JointLayout) -> Tensor:
     return states[rows, layout.slots]
 
 
-def joint_forward(decoder: Any, layout: JointLayout) -> Tensor:
-    """Final hidden states of every position [B, T, D] of the joint layout."""
-    # The mask is always given: with none, transformers takes restarting positions for packed sequences.
-    output = decoder(
-        input_ids=layout.input_ids,
-        attention_mask=joint_mask(layout.segments, decoder.dtype),
-        position_ids=joint_positions(layout.segments),
-        use_cache=False,
-    )
-    states: Tensor = output.last_hidden_state
-    return states
-
-
-def check_joint_support(decoder: Any, longest: int) -> None:
+def check_joint_support(decoder: Any, longest: int, *, training: bool = False) -> None:
     """Refuse a model for which the joint pass would not equal two separate passes.
+
+    Families outside ``TESTED_FAMILIES``, code that is not transformers' own, and rows longer than a
+    layer's attention window are also tried out (``verify_joint_pass``).
 
     Args:
         decoder: the model without its output head.
         longest: the most positions that one branch has, prompt included.
+        training: gradients are wanted too.
 
     Raises:
-        ModelError: the model takes no position ids (ALiBi, recurrent), its attention window is shorter
-            than the rows (a mask of our own would widen it), or it has too few learned positions.
+        ModelError: the model takes no position ids (ALiBi, recurrent), looks ahead, has layers that are
+            no attention over all earlier tokens of a row, would lose its soft-capping, has too few
+            positions, cannot be trained with its attention kernel, or fails the trial.
     """
     config = decoder.config
-    if "position_ids" not in inspect.signature(decoder.forward).parameters:
+    if "position_ids" not in inspect.signature(decoder.forward).parameters or getattr(config, "alibi", False):
         raise ModelError(
-            f"models of type {config.model_type!r} take no position ids, so the two prompts cannot share "
-            "one pass; choose a decoder with rotary or learned positions (Llama, Qwen, Mistral, Gemma, …)"
+            f"models of type {config.model_type!r} take no position ids (recurrent, or ALiBi), so the two "
+            "prompts cannot share one pass; choose a decoder with rotary or learned positions "
+            "(Llama, Qwen, Mistral, Gemma, …)"
         )
-    window = getattr(config, "sliding_window", None)
-    if getattr(config, "use_sliding_window", True) and window is not None and longest > window:
+    if getattr(config, "use_bidirectional_attention", False) or not getattr(config, "is_causal", True):
         raise ModelError(
-            f"rows of up to {longest} tokens exceed the model's attention window of {window}; "
-            "lower adapt.text_length, or choose a model with full attention"
+            f"this model of type {config.model_type!r} looks ahead (its config says so), so it is no "
+            "decoder; choose a causal one, or set use_bidirectional_attention false in its config.json"
         )
+    windows = layer_windows(decoder)
+    _check_length(config, longest)
+    check_kernel(decoder, training)
+    known = config.model_type in TESTED_FAMILIES and type(decoder).__module__.startswith("transformers.")
+    windowed = any(window is not None and window < longest for window in windows.values())
+    if not known or windowed:
+        verify_joint_pass(decoder, longest)
+
+
+def _check_length(config: Any, longest: int) -> None:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and longest > positions:
         raise ModelError(
             f"rows of up to {longest} tokens exceed the model's {positions} positions; "
             "lower the lengths in the settings (for a model from scratch: raise from_scratch.max_positions)"
         )
+
+
+def verify_joint_pass(decoder: Any, longest: int = 32) -> float:
+    """Compare one joint pass with separate passes on the model itself: a short row, and one of ``longest``.
+
+    Args:
+        decoder: the model without its output head; its weights, mode and gradients stay as they are.
+        longest: the most positions that one branch has, prompt included.
+
+    Returns:
+        The deviation of a branch's states, relative to their length; the largest of all branches.
+
+    Raises:
+        ModelError: it exceeds the tolerance of the model's dtype, or the model does not take the mask.
+    """
+    kind, kernel = decoder.config.model_type, decoder.config._attn_implementation
+    modes = [(module, module.training) for module in decoder.modules()]
+    decoder.eval()  # dropout would differ between the passes
+    try:
+        joint, alone = _both_ways(decoder, longest)
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"models of type {kind!r} do not take a mask of ours under attention {kernel!r} "
+            f"({type(error).__name__}: {str(error)[:200]}); "
+            "try model.attention: eager, or choose another decoder (Llama, Qwen, Mistral, Gemma, …)"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    relative = (joint - alone).float().norm(dim=-1) / alone.float().norm(dim=-1)
+    # A mean over a branch: in half precision, one token of a mixture of experts may take another expert.
+    deviation = float(relative.mean(dim=-1).max())
+    tolerance = _tolerance(alone.dtype)
+    if not deviation <= tolerance:  # also if it is NaN
+        raise ModelError(
+            f"this model of type {kind!r} computes other slot states when both prompts share a pass "
+            f"(relative deviation {deviation:.2g}, allowed {tolerance:g}): it does not follow the mask "
+            "or the position ids it is given; choose another decoder (Llama, Qwen, Mistral, Gemma, …)"
+        )
+    return deviation
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    """Above rounding (float32: 1e-6), below what a wrong mask or position does (3e-3 and more)."""
+    if dtype == torch.float64 or (
+        dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+    ):
+        return 1e-4
+    return 0.05  # bfloat16, float16, or float32 with TF32 products
+
+
+@torch.no_grad()
+def _both_ways(decoder: Any, longest: int) -> tuple[Tensor, Tensor]:
+    """Branch states [2, 2, S, D] of random rows, by one joint pass and by separate ones."""
+    # Half the row is prompt, and all of it is compared: the first tokens of the second branch lie far from
+    # the text that they follow, so that windows or positions counted by column show in them.
+    branch = max(2, longest // 2)
+    text = max(1, longest - branch)
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = decoder.config.get_text_config().vocab_size
+
+    def draw(count: int) -> list[int]:
+        ids: list[int] = torch.randint(vocabulary, (count,), generator=generator).tolist()
+        return ids
+
+    texts, suffixes = [draw(min(3, text)), draw(text)], (draw(branch), draw(branch))
+    layout = joint_layout(texts, *suffixes, slots=branch, pad_id=0, padding_side="left")
+    device = decoder.device
+    layout = JointLayout(*(part.to(device) for part in (layout.input_ids, layout.segments, layout.slots)))
+    alone = [[_alone(decoder, [*row, *suffix])[-branch:] for suffix in suffixes] for row in texts]
+    return joint_hidden_states(decoder, layout), torch.stack([torch.stack(pair) for pair in alone])
+
+
+def _alone(decoder: Any, row: list[int]) -> Tensor:
+    """Final hidden states [T, D] of one sequence by itself, with transformers' own mask."""
+    ids = torch.tensor([row], device=decoder.device)
+    states: Tensor = decoder(
+        input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
+    ).last_hidden_state
+    return states[0]

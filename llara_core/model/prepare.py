@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
-from llara_core.config import ModelSettings
+from llara_core.config import REGISTRY, ModelSettings
 from llara_core.data.collection import Collection
-from llara_core.model.backbone import add_slots, build_from_scratch, decoder_of, load_decoder
-from llara_core.model.bundle import Bundle, Stage, save_bundle
+from llara_core.errors import ConfigError
+from llara_core.model.backbone import add_slots, build_from_scratch, decoder_of
+from llara_core.model.bundle import CARD_NAME, Bundle, Stage, read_bundle, save_bundle
 from llara_core.model.joint_pass import check_joint_support
-from llara_core.model.prompts import PromptEncoder, resolve_template
+from llara_core.model.loading import load_decoder
+from llara_core.model.prompts import PromptEncoder, Template, resolve_template, with_free_slots
 
 logger = logging.getLogger(__name__)
 
 
-def prepare_base(settings: ModelSettings, collection: Collection, folder: Path, seed: int) -> Path:
+def prepare_base(
+    settings: ModelSettings, collection: Collection, folder: Path, seed: int, origin: str | None = None
+) -> Path:
     """Build or load the decoder, add the template's slots and write the base bundle.
 
     Args:
@@ -23,6 +28,10 @@ def prepare_base(settings: ModelSettings, collection: Collection, folder: Path, 
         collection: its passages and training queries train the tokenizer of a model from scratch.
         folder: where the bundle goes.
         seed: of random weights.
+        origin: what the bundle calls its base; None: ``settings.base``, or that it is from scratch.
+
+    A base that is a bundle of ours (adapted once, say) keeps its template, its slots as they were trained,
+    its history and its data hashes.
 
     Returns:
         The folder.
@@ -30,15 +39,20 @@ def prepare_base(settings: ModelSettings, collection: Collection, folder: Path, 
     Raises:
         ModelError: the base holds no usable decoder, its rows would be too long, or the folder
             cannot be written.
-        ConfigError: the template or the architecture is unknown.
+        ConfigError: the template or the architecture is unknown, the template is not the one that the base
+            was trained with, or the base stands in a registry.
     """
     template = resolve_template(settings.template)
+    before = _own_bundle(settings, template)
     if settings.from_scratch is not None:
-        model, tokenizer = build_from_scratch(settings.from_scratch, _texts(collection), seed)
-        origin = f"from scratch: {settings.from_scratch.architecture}"
+        model, tokenizer = build_from_scratch(
+            settings.from_scratch, _texts(collection), seed, settings.attention
+        )
+        origin = origin or f"from scratch: {settings.from_scratch.architecture}"
     else:
         model, tokenizer = load_decoder(settings)
-        origin = str(settings.base)
+        origin = origin or str(settings.base)
+    template = before.template if before else with_free_slots(template, tokenizer)
     add_slots(model, tokenizer, template, settings.slot_initialisation, seed)
     encoder = PromptEncoder(template, tokenizer, settings.query_length, settings.passage_length)
     prompt = len(encoder.prefix_ids) + max(len(encoder.ebae_suffix_ids), len(encoder.ebar_suffix_ids))
@@ -47,7 +61,13 @@ def prepare_base(settings: ModelSettings, collection: Collection, folder: Path, 
     stage = Stage(
         name="prepare",
         settings=settings.model_dump(mode="json"),
-        facts={"seed": seed, "parameters": parameters, "vocabulary": len(tokenizer)},
+        facts={
+            "seed": seed,
+            "parameters": parameters,
+            "vocabulary": len(tokenizer),
+            "base": origin,
+            **({"base_fingerprint": before.fingerprint, "base_of_base": before.base_model} if before else {}),
+        },
     )
     bundle = Bundle(
         template=template,
@@ -57,12 +77,36 @@ def prepare_base(settings: ModelSettings, collection: Collection, folder: Path, 
         base_model=origin,
         attention=settings.attention,
         dtype=settings.dtype,
-        data_hashes={collection.name: collection.content_hash},
-        history=(stage,),
+        data_hashes={**(before.data_hashes if before else {}), collection.name: collection.content_hash},
+        history=(*(before.history if before else ()), stage),
     )
     save_bundle(folder, model, tokenizer, bundle)
     logger.info("base model: %s, %.1fM parameters, template %s", origin, parameters / 1e6, template.name)
     return folder
+
+
+def _own_bundle(settings: ModelSettings, template: Template) -> Bundle | None:
+    """What the base says about itself if it is a bundle of ours, else None."""
+    if settings.base is None:
+        return None
+    if settings.base.startswith(REGISTRY):
+        raise ConfigError(
+            f"model.base: {settings.base!r} stands in an MLflow registry, which only the pipelines can ask: "
+            "run `python -m pipelines training`, or fetch it with `mlflow artifacts download --artifact-uri "
+            f"{settings.base} --dst-path FOLDER` and set model.base to the bundle in it (artifacts/bundle)"
+        )
+    folder = Path(settings.base).expanduser()
+    if not (folder / CARD_NAME).is_file():
+        return None
+    bundle = read_bundle(folder)
+    # The names of slots may have been changed to free ones; the wording is what vectors depend on.
+    wanted = replace(template, slot_name=bundle.template.slot_name)
+    if wanted.content_hash != bundle.template.content_hash:
+        raise ConfigError(
+            f"model.template: got {template.name!r}, but {folder} was trained with {bundle.template.name!r}; "
+            "vectors of two wordings do not mix, so write the same template into the settings"
+        )
+    return bundle
 
 
 def _texts(collection: Collection) -> list[str]:

@@ -1,19 +1,29 @@
 """Prompt templates as named, versioned data, and text → token ids.
 
 A prompt is ``[begin-of-sequence] prefix text suffix slots``. Text stands first, so that one forward
-pass can hold both prompts of a text (see ``joint_pass``). The parts are tokenised apart and joined as
-ids: truncation then cuts the text only, and no token ever spans two parts. Every id is asked of the
-tokenizer.
+pass can hold both prompts of a text (see ``joint_pass``). Every id is asked of the tokenizer.
+
+The parts are tokenised apart and joined as ids, as the released code does it: truncation then cuts the
+text only, and no token ever spans two parts. So a SentencePiece tokenizer, which puts a space before
+whatever it is given, gives ``▁",`` after a text, and the space that stands before the slots is a token of
+its own: exactly what the released checkpoints were trained on (tests/training/test_golden.py compares
+whole batches with the released code's). A suffix that itself starts with a space is tokenised behind a
+word instead, so that the space is there once, whatever the tokenizer adds.
+
+Source: FlagEmbedding, research/LLARA; LLaRA (arXiv 2312.15503), section 3; issue 3, point 1.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from llara_core.config import TemplateSettings
 from llara_core.errors import ConfigError, ModelError
+from llara_core.model.token_ids import begin_ids, forgeable_names, pad_id, part_ids, special_ids, suffix_ids
 from llara_core.settings import nearest
 
 Kind = Literal["query", "passage"]
@@ -25,7 +35,7 @@ class Template:
 
     Args:
         name: what the template is called in settings and bundles.
-        version: raised whenever the wording changes: vectors of two versions do not mix.
+        version: raised whenever the wording changes; ``content_hash`` tells two wordings apart in any case.
         prefix: words before the text, in both prompts.
         ebae_suffix: words after the text of the auto-encoding prompt (passages).
         ebar_suffix: words after the text of the next-passage prompt (queries).
@@ -34,6 +44,7 @@ class Template:
             ``eos``: the single slot is the tokenizer's end-of-sequence token.
         pooling: how the S final hidden states become the embedding; ``mean`` is the only way
             (of one slot it is the last token's state).
+        slot_name: name of an added slot token, ``{}`` standing for its number from 1 on.
     """
 
     name: str
@@ -44,6 +55,7 @@ class Template:
     slots_per_prompt: int
     slot_kind: Literal["added", "eos"] = "added"
     pooling: Literal["mean"] = "mean"
+    slot_name: str = "<s{}>"
 
     @property
     def ebae_slots(self) -> tuple[str, ...]:
@@ -58,25 +70,43 @@ class Template:
     def _slots(self, first: int) -> tuple[str, ...]:
         if self.slot_kind == "eos":
             return ()
-        return tuple(f"<s{number}>" for number in range(first, first + self.slots_per_prompt))
+        numbers = range(first, first + self.slots_per_prompt)
+        return tuple(self.slot_name.replace("{}", str(number)) for number in numbers)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over all that shapes a prompt, the name and version left out.
+
+        Equal exactly when two templates lay a text out alike.
+        """
+        content = {key: value for key, value in asdict(self).items() if key not in {"name", "version"}}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``llara.json``."""
-        return asdict(self)
+        """Plain values for ``llara.json``, ``content_hash`` among them."""
+        return {**asdict(self), "content_hash": self.content_hash}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Template:
         """The template that ``to_dict`` described.
 
         Raises:
-            ModelError: the values describe no template of this version of the library.
+            ModelError: the values describe no template of this version of the library, or were changed
+                since the model was trained with them.
         """
+        plain = {key: value for key, value in values.items() if key != "content_hash"}
         try:
-            return cls(**values)
+            template = cls(**plain)
         except TypeError as error:
             raise ModelError(
                 f"llara.json: template cannot be read ({error}); write the bundle again"
             ) from None
+        if values.get("content_hash", template.content_hash) != template.content_hash:
+            raise ModelError(
+                f"llara.json: template {template.name!r} is not the one that the model was made with (its "
+                "content_hash differs): undo the change, or prepare a new bundle with the new wording"
+            )
+        return template
 
 
 TEMPLATES = {
@@ -87,8 +117,8 @@ TEMPLATES = {
             name="llama2vec",
             version=1,
             prefix='"',
-            ebae_suffix='", summarize the above passage within eight words:',
-            ebar_suffix='", predict the following passage within eight words:',
+            ebae_suffix='", summarize the above passage within eight words: ',
+            ebar_suffix='", predict the following passage within eight words: ',
             slots_per_prompt=8,
         ),
         # The first paper (arXiv 2312.15503, section 3): the embedding is the state of the closing </s>.
@@ -96,8 +126,8 @@ TEMPLATES = {
             name="llara",
             version=1,
             prefix="",
-            ebae_suffix=" The original sentence:",
-            ebar_suffix=" The next sentence:",
+            ebae_suffix=" The original sentence: ",
+            ebar_suffix=" The next sentence: ",
             slots_per_prompt=1,
             slot_kind="eos",
         ),
@@ -114,19 +144,46 @@ def resolve_template(settings: str | TemplateSettings) -> Template:
         ConfigError: no built-in template has the name, or the user's takes the name of one.
     """
     if isinstance(settings, TemplateSettings):
-        if settings.name in TEMPLATES and settings.name != "slots":
+        own = settings
+        if own.name in TEMPLATES:
             raise ConfigError(
-                f"model.template.name: {settings.name!r} is the name of a built-in template; "
+                f"model.template.name: {own.name!r} is the name of a built-in template; "
                 "choose another name for your own"
             )
         return Template(
-            settings.name, 1, settings.prefix, settings.ebae_suffix, settings.ebar_suffix, settings.slots
+            name=own.name,
+            version=own.version,
+            prefix=own.prefix,
+            ebae_suffix=own.ebae_suffix,
+            ebar_suffix=own.ebar_suffix,
+            slots_per_prompt=own.slots,
+            slot_kind=own.slot_kind,
+            slot_name=own.slot_name,
         )
     if settings not in TEMPLATES:
         raise ConfigError(
             f"model.template: no template is called {settings!r}{nearest(settings, list(TEMPLATES))}"
         )
     return TEMPLATES[settings]
+
+
+def with_free_slots(template: Template, tokenizer: Any) -> Template:
+    """The template, its slots renamed if the tokenizer has ordinary tokens of their names.
+
+    Such a token has a meaning of its own, and any text may contain it. Names that are special added
+    tokens already are taken for the slots themselves: a released checkpoint brings its own.
+
+    Args:
+        template: any template.
+        tokenizer: of the model that the slots are about to be added to.
+    """
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    ordinary = set(tokenizer.get_vocab()) - special
+    number = 0
+    while ordinary.intersection((*template.ebae_slots, *template.ebar_slots)):
+        number += 1
+        template = replace(template, slot_name=f"<llara{'_' * number}{{}}>")
+    return template
 
 
 def clean(text: str) -> str:
@@ -151,13 +208,14 @@ class PromptEncoder:
         self.template = template
         self.tokenizer = tokenizer
         self.lengths = {"query": query_length, "passage": passage_length}
-        self.prefix_ids = _begin_ids(tokenizer) + _part_ids(tokenizer, template.prefix)
+        self.prefix_ids = begin_ids(tokenizer) + part_ids(tokenizer, template.prefix)
         self.ebae_slot_ids = _slot_ids(tokenizer, template, template.ebae_slots)
         self.ebar_slot_ids = _slot_ids(tokenizer, template, template.ebar_slots)
-        self.ebae_suffix_ids = _part_ids(tokenizer, template.ebae_suffix) + self.ebae_slot_ids
-        self.ebar_suffix_ids = _part_ids(tokenizer, template.ebar_suffix) + self.ebar_slot_ids
+        self.ebae_suffix_ids = suffix_ids(tokenizer, template.ebae_suffix) + self.ebae_slot_ids
+        self.ebar_suffix_ids = suffix_ids(tokenizer, template.ebar_suffix) + self.ebar_slot_ids
         self.special_ids = special_ids(tokenizer)
         self.pad_id = pad_id(tokenizer)
+        self._forgeable = forgeable_names(tokenizer)
 
     def suffix_ids(self, kind: Kind) -> list[int]:
         """Suffix and slots that follow the text: EBAR for a query, EBAE for a passage."""
@@ -170,15 +228,23 @@ class PromptEncoder:
         """
         if not texts:
             return []
+        # Some tokenizers cut at the left; a text always keeps its beginning here.
+        truncate = max_length is not None and getattr(self.tokenizer, "truncation_side", "right") == "right"
         ids: list[list[int]] = self.tokenizer(
-            [clean(text) for text in texts],
+            [self._harmless(text) for text in texts],
             add_special_tokens=False,
             split_special_tokens=True,
-            truncation=max_length is not None,
-            max_length=max_length,
+            truncation=truncate,
+            max_length=max_length if truncate else None,
             verbose=False,
         )["input_ids"]
-        return ids
+        return ids if truncate else [row[:max_length] for row in ids]
+
+    def _harmless(self, text: str) -> str:
+        text = clean(text)
+        for name in self._forgeable:
+            text = text.replace(name, f"{name[0]} {name[1:]}")
+        return text
 
     def encode_batch(
         self, texts: Sequence[str], kind: Kind, max_length: int | None = None
@@ -193,35 +259,6 @@ class PromptEncoder:
         suffix = self.suffix_ids(kind)
         rows = self.text_ids(texts, max_length or self.lengths[kind])
         return [[*self.prefix_ids, *row, *suffix] for row in rows]
-
-
-def special_ids(tokenizer: Any) -> list[int]:
-    """Ids that are no words: the tokenizer's special tokens and every added token marked special."""
-    added = [index for index, token in tokenizer.added_tokens_decoder.items() if token.special]
-    return sorted({*tokenizer.all_special_ids, *added})
-
-
-def pad_id(tokenizer: Any) -> int:
-    """An id to fill padding with; masks hide it, so any id will do where the tokenizer names none."""
-    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if candidate is not None:
-            return int(candidate)
-    return 0
-
-
-def _begin_ids(tokenizer: Any) -> list[int]:
-    """What the tokenizer itself puts before a text (a begin-of-sequence token, or nothing)."""
-    whole: list[int] = tokenizer("a")["input_ids"]
-    bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return whole[:start]
-    return []
-
-
-def _part_ids(tokenizer: Any, words: str) -> list[int]:
-    ids: list[int] = tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
-    return ids
 
 
 def _slot_ids(tokenizer: Any, template: Template, names: Sequence[str]) -> list[int]:

@@ -1,130 +1,34 @@
-"""Rows (text, next text) → the batches of every adaptation step, planned up front from one seed.
+"""Rows (text, next text) → the micro-batches of every adaptation step, planned up front from one seed.
 
-A batch depends on the seed and its number alone, never on what ran before it.
+A step depends on the seed and its number alone, never on what ran before it, nor on how many processes
+share it or how its rows are cut into micro-batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from llara_core.config import AdaptSettings
 from llara_core.errors import TrainingError
 from llara_core.model.joint_pass import joint_layout
+from llara_core.model.packing import pack_rows, packed_layout
 from llara_core.model.prompts import PromptEncoder
+from llara_core.training.adaptation_targets import Ids, TargetRule, TokenRows
+from llara_core.training.micro_batches import CutRule, cut, cut_rule, share_of
 
 # Batches that are sorted by length together: enough to leave little padding, few enough to stay random.
 BUCKET_BATCHES = 16
 
-Ids = np.ndarray  # int32 or int64 [K], token ids
+
+_NO_TEXT: Ids = np.zeros(0, dtype=np.int32)
 
 
-@dataclass(frozen=True)
-class TokenRows:
-    """Token ids of N texts in one array.
-
-    Args:
-        ids: int32 [sum of lengths].
-        offsets: int64 [N + 1]; row i is ``ids[offsets[i]:offsets[i + 1]]``.
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
-
-    @classmethod
-    def pack(cls, rows: Sequence[Sequence[int]]) -> TokenRows:
-        """Pack lists of ids."""
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        ids = np.fromiter((index for row in rows for index in row), dtype=np.int32, count=int(offsets[-1]))
-        return cls(ids, offsets)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row, int64 [N]."""
-        return np.diff(self.offsets)
-
-    def row(self, index: int) -> np.ndarray:
-        """Ids of one row."""
-        ids: np.ndarray = self.ids[self.offsets[index] : self.offsets[index + 1]]
-        return ids
-
-    def __len__(self) -> int:
-        """Number of rows, N."""
-        return len(self.offsets) - 1
-
-
-def log_unigram(rows: TokenRows, vocabulary: int, *, once_per_row: bool) -> Tensor:
-    """Log relative frequency of every token, float32 [V], with one added to each count.
-
-    Args:
-        rows: the corpus.
-        vocabulary: V.
-        once_per_row: count rows that hold the token (what ``unique`` targets follow), not occurrences.
-    """
-    found = (
-        document_frequency(rows, vocabulary) if once_per_row else np.bincount(rows.ids, minlength=vocabulary)
-    )
-    counts = found.astype(np.float64) + 1.0
-    return torch.tensor(np.log(counts / counts.sum()), dtype=torch.float32)
-
-
-def inverse_document_frequency(rows: TokenRows, vocabulary: int) -> np.ndarray:
-    """IDF of every token over the rows, float32 [V]: log((N + 1) / (n + 1)), never negative."""
-    weights: np.ndarray = np.log((len(rows) + 1) / (document_frequency(rows, vocabulary) + 1))
-    return weights.astype(np.float32)
-
-
-def document_frequency(rows: TokenRows, vocabulary: int) -> np.ndarray:
-    """Rows that hold each token, int64 [V]."""
-    numbers = np.repeat(np.arange(len(rows), dtype=np.int64), rows.lengths)
-    distinct = np.unique(numbers * vocabulary + rows.ids)
-    counts: np.ndarray = np.bincount(distinct % vocabulary, minlength=vocabulary)
-    return counts
-
-
-@dataclass(frozen=True)
-class TargetRule:
-    """Which tokens are targets and what they weigh.
-
-    Args:
-        excluded: bool [V], true for special tokens.
-        all_occurrences: a token counts as often as it occurs, instead of once.
-        token_weights: float32 [V], e.g. IDF; None: all the same.
-    """
-
-    excluded: np.ndarray
-    all_occurrences: bool = False
-    token_weights: np.ndarray | None = None
-
-    def targets(self, rows: Sequence[Ids]) -> tuple[Tensor, Tensor, Tensor]:
-        """Row numbers int64 [K], token ids int64 [K] and weights float32 [K] of B target texts.
-
-        The weights of a row sum to 1; a row without (weighty) targets has no entries.
-        """
-        vocabulary = len(self.excluded)
-        numbers = np.repeat(np.arange(len(rows), dtype=np.int64), [len(row) for row in rows])
-        flat = np.concatenate([*rows, np.zeros(0, dtype=np.int64)]).astype(np.int64)
-        kept = ~self.excluded[flat]
-        # One sort finds each row's distinct tokens and their counts.
-        keys, counts = np.unique(numbers[kept] * vocabulary + flat[kept], return_counts=True)
-        owner, ids = keys // vocabulary, keys % vocabulary
-        weights = counts.astype(np.float64) if self.all_occurrences else np.ones(len(keys))
-        if self.token_weights is not None:
-            weights = weights * self.token_weights[ids]
-        totals = np.bincount(owner, weights=weights, minlength=len(rows))
-        heavy = totals[owner] > 0
-        owner, ids, weights = owner[heavy], ids[heavy], weights[heavy] / totals[owner[heavy]]
-        return torch.from_numpy(owner), torch.from_numpy(ids), torch.from_numpy(weights.astype(np.float32))
-
-
-class AdaptationBatches(Dataset[dict[str, Tensor]]):
-    """All batches of an adaptation; item k is the batch of step k.
+class AdaptationBatches:
+    """All steps of an adaptation, as parts of micro-batches (``llara_core.training.sharding.StepBatches``).
 
     Args:
         texts: N texts as token ids.
@@ -133,6 +37,8 @@ class AdaptationBatches(Dataset[dict[str, Tensor]]):
         rule: what the targets are.
         settings: steps, batch size, lengths and spans.
         seed: of order and spans.
+        cutting: how a share is cut into micro-batches; None: as is fastest on a CPU, within
+            ``settings.micro_batch_tokens``.
 
     Raises:
         TrainingError: no row has any token.
@@ -146,9 +52,11 @@ class AdaptationBatches(Dataset[dict[str, Tensor]]):
         rule: TargetRule,
         settings: AdaptSettings,
         seed: int,
+        cutting: CutRule | None = None,
     ) -> None:
         self.texts, self.next_texts = texts, next_texts
         self.encoder, self.rule, self.settings = encoder, rule, settings
+        self.cutting = cutting or cut_rule("cpu", settings.micro_batch_tokens)
         usable = np.flatnonzero(texts.lengths > 0)
         if not len(usable):
             raise TrainingError("adapt: there is no text to adapt on; every row is empty")
@@ -185,20 +93,70 @@ class AdaptationBatches(Dataset[dict[str, Tensor]]):
         """Number of steps."""
         return len(self.plan)
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """The batch of a step, as ``AdaptationObjective.forward`` takes it."""
-        spans = [self._texts_of(*row) for row in self.plan[step].tolist()]
+    def part(self, step: int, rank: int = 0, world: int = 1) -> list[dict[str, Tensor]]:
+        """The micro-batches of one process's share of a step, as ``AdaptationObjective.forward`` takes them.
+
+        Each carries the normalisers of the whole step: ``ebae_total`` and ``ebar_total`` (rows that have
+        targets) and ``language_model_total`` (predicted tokens), int64 scalars; and ``counts``, int64 [2]:
+        real tokens and computed positions, and ``row_ids``, int64 [B]: numbers of its rows in the corpus.
+
+        Args:
+            step: number of the step, from 0.
+            rank: of the process.
+            world: number of processes.
+        """
+        spans = self.plan[step]
+        pairs = [self._texts_of(*row) for row in spans.tolist()]
+        totals = self._totals(pairs)
+        mine = share_of(spans[:, 2], rank, world)
+        batches = [
+            self._collate([pairs[row] for row in rows])
+            | {"row_ids": torch.from_numpy(spans[rows, 0])}
+            | totals
+            for rows in self._cut(mine, spans[mine, 2] + self._prompt)
+        ]
+        # A process without a row still takes part in the step: the bare prompts, charged for nothing.
+        return batches or [self._collate([(_NO_TEXT, _NO_TEXT)]) | totals]
+
+    def _cut(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """Rows, longest first, as micro-batches: of near-equal lengths, or filling one sequence each."""
+        if not self.settings.packing:
+            return [rows[piece] for piece in cut(lengths, self.cutting)]
+        capacity = max(self.cutting.most, int(lengths.max(initial=0)))
+        return [rows[members] for members in pack_rows(lengths.tolist(), capacity)]
+
+    @property
+    def _prompt(self) -> int:
+        """Tokens around a text."""
         encoder = self.encoder
-        layout = joint_layout(
-            [[*encoder.prefix_ids, *text.tolist()] for text, _ in spans],
-            encoder.ebae_suffix_ids,
-            encoder.ebar_suffix_ids,
-            slots=encoder.template.slots_per_prompt,
-            pad_id=encoder.pad_id,
-        )
-        batch = {"input_ids": layout.input_ids, "segments": layout.segments, "slots": layout.slots}
-        batch["counts"] = torch.tensor([int((layout.segments > 0).sum()), layout.segments.numel()])
-        for name, targets in (("ebae", [text for text, _ in spans]), ("ebar", [after for _, after in spans])):
+        return len(encoder.prefix_ids) + len(encoder.ebae_suffix_ids) + len(encoder.ebar_suffix_ids)
+
+    def _totals(self, pairs: Sequence[tuple[Ids, Ids]]) -> dict[str, Tensor]:
+        # The first token of a row has nothing before it to be predicted from.
+        unseen = 0 if self.encoder.prefix_ids else 1
+        counts = {
+            "ebae_total": self.rule.count(text for text, _ in pairs),
+            "ebar_total": self.rule.count(after for _, after in pairs),
+            "language_model_total": sum(max(len(text) - unseen, 0) for text, _ in pairs),
+        }
+        return {name: torch.tensor(count) for name, count in counts.items()}
+
+    def _collate(self, pairs: Sequence[tuple[Ids, Ids]]) -> dict[str, Tensor]:
+        """One micro-batch of (text, what EBAR foretells)."""
+        encoder = self.encoder
+        texts = [[*encoder.prefix_ids, *text.tolist()] for text, _ in pairs]
+        suffixes = (encoder.ebae_suffix_ids, encoder.ebar_suffix_ids)
+        slots, pad_id = encoder.template.slots_per_prompt, encoder.pad_id
+        if self.settings.packing:
+            room = sum(len(text) for text in texts) + len(texts) * sum(len(part) for part in suffixes)
+            packed = packed_layout(texts, *suffixes, slots=slots, pad_id=pad_id, capacity=room)
+            batch = {"input_ids": packed.input_ids, "segments": packed.segments, "slots": packed.slot_columns}
+            batch |= {"documents": packed.documents, "slot_rows": packed.slot_rows}
+        else:
+            layout = joint_layout(texts, *suffixes, slots=slots, pad_id=pad_id)
+            batch = {"input_ids": layout.input_ids, "segments": layout.segments, "slots": layout.slots}
+        batch["counts"] = torch.tensor([int((batch["segments"] > 0).sum()), batch["segments"].numel()])
+        for name, targets in (("ebae", [text for text, _ in pairs]), ("ebar", [after for _, after in pairs])):
             rows, ids, weights = self.rule.targets(targets)
             batch |= {f"{name}_rows": rows, f"{name}_ids": ids, f"{name}_weights": weights}
         return batch

@@ -9,16 +9,20 @@ import pyarrow as pa
 
 from llara_core.config import FinetuneSettings
 from llara_core.data.collection import Collection
-from llara_core.model.backbone import choose_device, with_lora
+from llara_core.model.adapters import load_for_training, plain_model, trainable_model
 from llara_core.model.bundle import read_bundle, save_bundle
+from llara_core.training.checkpoints import Checkpoints
 from llara_core.training.contrastive import ContrastiveObjective
+from llara_core.training.distillation import TeacherScores, check_teacher
+from llara_core.training.distributed import connect, run_on_main, starting_device
 from llara_core.training.engine import OnLog, finished_stage, train
 from llara_core.training.pairs import ContrastiveBatches, TrainingPairs
+from llara_core.training.run_identity import collection_hashes, run_identity, table_hash
 
 logger = logging.getLogger(__name__)
 
 
-def finetune(
+def finetune(  # noqa: PLR0913  one argument per thing that a run is made of
     start: Path,
     collection: Collection,
     negatives: pa.Table,
@@ -26,6 +30,9 @@ def finetune(
     output: Path,
     seed: int,
     on_log: OnLog | None = None,
+    *,
+    teacher: pa.Table | None = None,
+    checkpoints: Path | None = None,
 ) -> Path:
     """Fine-tune a bundle on the collection's training pairs and write the result as another bundle.
 
@@ -41,29 +48,49 @@ def finetune(
         output: folder of the new bundle.
         seed: of every draw and of dropout.
         on_log: called with the step and the logged values.
+        teacher: table with ``query_id``, ``corpus_id`` and ``score``, to distil with
+            ``settings.distillation_weight``; both or neither.
+        checkpoints: folder from which an interrupted run goes on; None: it starts over. What the run kept
+            there stays, marked as finished, until ``run_folders.discard`` removes it.
 
     Returns:
         ``output``.
 
     Raises:
+        ConfigError: a teacher without a weight, or a weight without a teacher.
         TrainingError: nothing to train on, or a loss that is not finite.
-        DataError: the split does not exist.
+        DataError: the split does not exist, or the folder of the checkpoints cannot be written.
         ModelError: ``start`` is no bundle.
     """
+    connect()
+    check_teacher(settings, teacher)
     bundle = read_bundle(start)
-    model, tokenizer = bundle.load(choose_device())
+    device = starting_device()
+    model, tokenizer = load_for_training(bundle, settings, device)
     encoder = bundle.encoder(tokenizer)
     pairs = TrainingPairs.collect(collection, negatives, settings.split)
-    batches = ContrastiveBatches(pairs, collection, encoder, settings, seed)
-    if settings.lora is not None:
-        model = with_lora(model, settings.lora, seed)
+    taught = None if teacher is None else TeacherScores.collect(teacher, collection, pairs)
+    batches = ContrastiveBatches(pairs, collection, encoder, settings, seed, taught)
+    model = trainable_model(model, settings, seed, head=False)
     model.train()
     objective = ContrastiveObjective(model, settings, bundle.template.slots_per_prompt)
-    result = train("finetune", objective, batches, settings, seed, on_log)
-    if settings.lora is not None:
-        model = model.merge_and_unload()
+    run = None
+    if checkpoints is not None:
+        data = {**collection_hashes(collection), "negatives": table_hash(negatives)}
+        if teacher is not None:
+            data["teacher"] = table_hash(teacher)
+        identity = run_identity("finetune", settings, seed, bundle, data)
+        run = Checkpoints(checkpoints, identity, settings.keep_checkpoints)
+    result = train("finetune", objective, batches, settings, seed, on_log, run)
     counts = {"queries": len(pairs.queries), "negatives": negatives.num_rows}
     stage = finished_stage("finetune", settings, result, seed, **counts)
     hashes = {collection.name: collection.content_hash}
-    save_bundle(output, model, tokenizer, bundle.with_stage(stage, hashes))
-    return output
+
+    def save() -> str:
+        plain = plain_model(model, bundle, settings, device)
+        save_bundle(output, plain, tokenizer, bundle.with_stage(stage, hashes))
+        if run is not None:
+            run.finish()
+        return str(output)
+
+    return Path(run_on_main(save))

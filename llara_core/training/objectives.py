@@ -16,30 +16,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from llara_core.config import AdaptSettings
+from llara_core.model.attention import TEXT, layout_positions
 from llara_core.model.backbone import decoder_of
-from llara_core.model.joint_pass import TEXT, JointLayout, joint_forward, joint_positions
-
-# Positions whose logits exist at one time in the language-model term.
-CHUNK = 1024
-
-
-def output_logits(model: Any, states: Tensor) -> Tensor:
-    """Logits [..., V] float32 of final hidden states [..., D], as the model's own forward computes them.
-
-    Args:
-        model: causal language model; soft-capping and scaling of its configuration are applied.
-        states: final hidden states.
-    """
-    logits: Tensor = model.get_output_embeddings()(states).float()
-    config = model.config.get_text_config()
-    logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere multiplies
-    logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite divides
-    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
-    return torch.tanh(logits / cap) * cap if cap else logits
+from llara_core.model.joint_pass import layout_forward
+from llara_core.training.fused_cross_entropy import output_logits, summed_cross_entropy
 
 
 def reduce_slots(logits: Tensor, reduction: Literal["max", "mean"]) -> Tensor:
@@ -49,7 +31,9 @@ def reduce_slots(logits: Tensor, reduction: Literal["max", "mean"]) -> Tensor:
     return logits.amax(dim=1) if reduction == "max" else logits.mean(dim=1)
 
 
-def bag_of_words_loss(logits: Tensor, rows: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+def bag_of_words_loss(
+    logits: Tensor, rows: Tensor, ids: Tensor, weights: Tensor, total: Tensor | None = None
+) -> Tensor:
     """Weighted mean negative log-likelihood of the target words, nats; mean over rows that have targets.
 
     Only target entries are gathered: log-probabilities of the whole vocabulary are never stored.
@@ -59,43 +43,45 @@ def bag_of_words_loss(logits: Tensor, rows: Tensor, ids: Tensor, weights: Tensor
         rows: int64 [K], the row of each target.
         ids: int64 [K], its token id.
         weights: float32 [K], summing to 1 over the targets of a row.
+        total: rows with targets in the whole step, of which these are a part; None: these are all.
 
     Returns:
-        A scalar; 0 when no row has a target.
+        A scalar, the contribution of these rows to the mean; 0 when no row has a target.
     """
     if rows.numel() == 0:
         return logits.sum() * 0.0
     normaliser = logits.logsumexp(dim=-1)
     losses = (normaliser[rows] - logits[rows, ids]) * weights
-    with_targets = torch.zeros_like(normaliser).index_fill_(0, rows, 1.0).sum()
-    return losses.sum() / with_targets
+    if total is None:
+        total = torch.zeros_like(normaliser).index_fill_(0, rows, 1.0).sum()
+    return losses.sum() / total
 
 
-def language_model_loss(model: Any, states: Tensor, input_ids: Tensor, predicted: Tensor) -> Tensor:
-    """Mean next-token cross entropy, nats, in chunks that are computed again in the backward pass.
+def _at_least_float32(states: Tensor) -> torch.dtype:
+    return torch.promote_types(states.dtype, torch.float32)
+
+
+def language_model_loss(
+    model: Any, states: Tensor, input_ids: Tensor, predicted: Tensor, step_total: Tensor | None = None
+) -> Tensor:
+    """Mean next-token cross entropy, nats, without the logits of more than a chunk.
 
     Args:
         model: causal language model.
         states: final hidden states [B, T, D].
         input_ids: int64 [B, T].
         predicted: bool [B, T], true where a token is to be predicted from the position before it.
+        step_total: predicted tokens of the whole step, of which these are a part; None: these are all.
     """
-    wanted = predicted[:, 1:]
-    sources, targets = states[:, :-1][wanted], input_ids[:, 1:][wanted]
-    if not len(targets):
-        return states.sum() * 0.0
-
-    def chunk_loss(chunk: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(output_logits(model, chunk), labels, reduction="sum")
-
-    total = states.new_zeros((), dtype=torch.float32)
-    for chunk, labels in zip(torch.split(sources, CHUNK), torch.split(targets, CHUNK), strict=True):
-        total = total + checkpoint(chunk_loss, chunk, labels, use_reentrant=False)
-    return total / len(targets)
+    places = predicted[:, 1:].nonzero()
+    sources = states.flatten(0, 1).index_select(0, places[:, 0] * states.shape[1] + places[:, 1])
+    targets = input_ids[:, 1:][places[:, 0], places[:, 1]]
+    total = max(len(targets), 1) if step_total is None else step_total.clamp(min=1)
+    return summed_cross_entropy(model, sources, targets) / total
 
 
 class AdaptationObjective(nn.Module):
-    """One adaptation step as a module: a batch in, the total loss and its terms out.
+    """An adaptation step, or a micro-batch of one, as a module: a batch in, the loss and its terms out.
 
     Args:
         model: causal language model, perhaps with adapters.
@@ -112,11 +98,15 @@ class AdaptationObjective(nn.Module):
         self.model = model
         self.settings = settings
         self.prefix_length = prefix_length
+        self.embeddings: Tensor | None = None  # of the last batch's texts [B, D], watched for collapse
         self.log_prior: Tensor | None
         self.register_buffer("log_prior", log_prior, persistent=False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses in nats: ``loss`` (weighted total) and the terms ``ebae``, ``ebar``, ``language_model``.
+
+        Each is the batch's contribution to its step: summed over the micro-batches of all processes it is
+        the value of the step, and so are the gradients.
 
         1. One joint pass gives the hidden states of both prompts.
         2. The output embedding turns slot states into word scores; slots are reduced.
@@ -124,27 +114,43 @@ class AdaptationObjective(nn.Module):
 
         Args:
             batch: ``input_ids`` and ``segments`` [B, T], ``slots`` [B, 2, S], and for both branches
-                ``<branch>_rows``, ``<branch>_ids``, ``<branch>_weights`` [K].
+                ``<branch>_rows``, ``<branch>_ids``, ``<branch>_weights`` [K]. A micro-batch says how much
+                the whole step holds: ``ebae_total`` and ``ebar_total`` (rows with targets) and
+                ``language_model_total`` (predicted tokens), int64 []; without them it is the whole step.
+                Packed rows (B rows in N sequences) come with ``documents`` [N, T] and ``slot_rows``
+                [B, 2, S], as in ``packing.PackedLayout``.
         """
-        layout = JointLayout(batch["input_ids"], batch["segments"], batch["slots"])
-        states = joint_forward(decoder_of(self.model), layout)
-        rows = torch.arange(states.shape[0], device=states.device)[:, None]
+        tokens, segments, documents = batch["input_ids"], batch["segments"], batch.get("documents")
+        states = layout_forward(decoder_of(self.model), tokens, segments, documents)
+        places = self._slot_states(states, batch)
         terms: dict[str, Tensor] = {}
-        total = states.new_zeros((), dtype=torch.float32)
+        total = states.new_zeros((), dtype=_at_least_float32(states))
         for branch, name in enumerate(("ebae", "ebar")):
             weight = self.settings.ebae_weight if name == "ebae" else self.settings.ebar_weight
             if weight == 0:
                 continue
-            scores = self._scores(states[rows, layout.slots[:, branch]])
-            targets = (batch[f"{name}_{part}"] for part in ("rows", "ids", "weights"))
-            terms[name] = bag_of_words_loss(scores, *targets)
+            scores = self._scores(places[:, branch])
+            rows_of, ids, weights = (batch[f"{name}_{part}"] for part in ("rows", "ids", "weights"))
+            terms[name] = bag_of_words_loss(scores, rows_of, ids, weights, batch.get(f"{name}_total"))
             total = total + weight * terms[name]
         if self.settings.language_model_weight:
-            positions = joint_positions(layout.segments)
-            predicted = (layout.segments == TEXT) & (positions >= max(self.prefix_length, 1))
-            terms["language_model"] = language_model_loss(self.model, states, layout.input_ids, predicted)
+            # The first token of a row has nothing before it, the prefix is not text.
+            started = layout_positions(segments, documents) >= max(self.prefix_length, 1)
+            terms["language_model"] = language_model_loss(
+                self.model, states, tokens, (segments == TEXT) & started, batch.get("language_model_total")
+            )
             total = total + self.settings.language_model_weight * terms["language_model"]
+        self.embeddings = places[:, 0].detach().mean(dim=1)
         return {"loss": total, **terms}
+
+    @staticmethod
+    def _slot_states(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """States of all slots [B, 2, S, D] out of those of all positions [N, T, D]."""
+        slots = batch["slots"]
+        rows = batch.get("slot_rows", torch.arange(len(slots), device=slots.device)[:, None, None])
+        places = (rows * states.shape[1] + slots).flatten()
+        # One gather by plain index: the gradient of indexing in two dimensions is many times slower.
+        return states.flatten(0, 1).index_select(0, places).view(*slots.shape, states.shape[-1])
 
     def _scores(self, states: Tensor) -> Tensor:
         """Word scores [B, V] of the slots' states [B, S, D]."""

@@ -1,4 +1,4 @@
-"""Queries, positives and hard negatives → the batches of every fine-tuning step, planned up front."""
+"""The batches of every fine-tuning step, planned up front; any process can compute any share of them."""
 
 from __future__ import annotations
 
@@ -6,128 +6,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from llara_core.config import FinetuneSettings
 from llara_core.data.collection import Collection
-from llara_core.errors import TrainingError
 from llara_core.model.encoding import pad_rows
 from llara_core.model.prompts import PromptEncoder
-from llara_core.training.contrastive import length_chunks
+from llara_core.training.distillation import TeacherScores
+from llara_core.training.step_plan import Rows, StepPlan, TrainingPairs, plan_steps
+from llara_core.training.sub_batches import computed_positions, sub_batch_tokens
+
+__all__ = ["ContrastiveBatches", "StepPlan", "TrainingPairs", "plan_steps"]
 
 SHORTEST_SPAN = 4  # tokens: less than this is no query
 
 
 @dataclass(frozen=True)
-class TrainingPairs:
-    """What the qrels and the miner say, as row numbers.
+class _Step:
+    """A whole step, before it is shared out: E entries are queries and spans.
 
     Args:
-        queries: N query texts that have a positive.
-        positives: for each query the corpus rows judged relevant (grade above 0).
-        negatives: for each query its hard negatives' corpus rows; perhaps none.
-        text_of: int64 [documents], equal for documents of equal text.
+        ids: E rows of token ids of the entries' texts, sorted by falling length.
+        owns: for each entry the texts of its drawn positives, distinct.
+        hard: for each entry the texts of its hard negatives.
+        related: for each entry the texts that are no negatives of it.
+        teacher: for each entry its scored candidates' texts and scores; empty: fewer than two.
     """
 
-    queries: list[str]
-    positives: list[np.ndarray]
-    negatives: list[np.ndarray]
-    text_of: np.ndarray
-
-    @classmethod
-    def collect(cls, collection: Collection, negatives: pa.Table, split: str) -> TrainingPairs:
-        """Join queries, qrels and negatives.
-
-        Raises:
-            DataError: the split does not exist or judges no query.
-            TrainingError: no query of the split has a positive in the corpus.
-        """
-        row_of = {name: row for row, name in enumerate(collection.corpus_ids)}
-        first: dict[str, int] = {}
-        text_of = [first.setdefault(text, row) for row, text in enumerate(collection.passages)]
-        mined: dict[str, list[int]] = {}
-        for query, document in zip(
-            negatives["query_id"].to_pylist(), negatives["corpus_id"].to_pylist(), strict=True
-        ):
-            if document in row_of:
-                mined.setdefault(query, []).append(row_of[document])
-        judgements = collection.judgements(split)
-        texts: list[str] = []
-        positives: list[np.ndarray] = []
-        hard: list[np.ndarray] = []
-        for query, text in zip(*collection.split_queries(split), strict=True):
-            grades = judgements[query].items()
-            rows = sorted(row_of[name] for name, grade in grades if grade > 0 and name in row_of)
-            if rows:
-                texts.append(text)
-                positives.append(np.array(rows, dtype=np.int64))
-                hard.append(np.array(mined.get(query, []), dtype=np.int64))
-        if not texts:
-            raise TrainingError(
-                f"finetune: no query of split {split!r} has a relevant document in the corpus; "
-                "check the qrels' ids and grades"
-            )
-        return cls(texts, positives, hard, np.array(text_of, dtype=np.int64))
+    ids: list[list[int]]
+    owns: list[Rows]
+    hard: list[Rows]
+    related: list[Rows]
+    teacher: list[dict[int, float]]
 
 
-@dataclass(frozen=True)
-class StepPlan:
-    """One step, all as row numbers.
-
-    Args:
-        queries: int64 [Q], rows of ``TrainingPairs.queries``.
-        positives: int64 [Q], the corpus row drawn for each query.
-        negatives: int64 [H], the hard negatives' corpus rows.
-        spans: int64 [P], corpus rows of span pairs.
-        starts: float [P], where a span starts, as a share of the room that there is.
-        sizes: float [P], its size, as a share of what is allowed.
-    """
-
-    queries: np.ndarray
-    positives: np.ndarray
-    negatives: np.ndarray
-    spans: np.ndarray
-    starts: np.ndarray
-    sizes: np.ndarray
-
-    @property
-    def documents(self) -> np.ndarray:
-        """Every corpus row that the step encodes."""
-        return np.concatenate([self.positives, self.negatives, self.spans])
-
-
-def plan_steps(pairs: TrainingPairs, settings: FinetuneSettings, seed: int) -> list[StepPlan]:
-    """The draws of every step: each query once an epoch, one positive, some negatives, some spans."""
-    size = min(settings.batch_size, len(pairs.queries))
-    plan: list[StepPlan] = []
-    epoch = 0
-    while len(plan) < settings.steps:
-        random = np.random.default_rng([seed, epoch])
-        order = random.permutation(len(pairs.queries))
-        for start in range(0, len(order) - size + 1, size):
-            plan.append(_draw(pairs, order[start : start + size], settings, random))
-        epoch += 1
-    return plan[: settings.steps]
-
-
-def _draw(
-    pairs: TrainingPairs, queries: np.ndarray, settings: FinetuneSettings, random: np.random.Generator
-) -> StepPlan:
-    positives = np.array([random.choice(pairs.positives[query]) for query in queries], dtype=np.int64)
-    hard: list[int] = []
-    for query in queries:
-        known = pairs.negatives[query]
-        hard += random.permutation(known)[: settings.hard_negatives].tolist()
-    spans = random.integers(len(pairs.text_of), size=settings.span_pairs)
-    starts, sizes = random.random(settings.span_pairs), random.random(settings.span_pairs)
-    return StepPlan(queries, positives, np.array(hard, dtype=np.int64), spans, starts, sizes)
-
-
-class ContrastiveBatches(Dataset[dict[str, Tensor]]):
-    """All batches of a fine-tuning; item k is the batch of step k.
+class ContrastiveBatches:
+    """All batches of a fine-tuning.
 
     Args:
         pairs: queries and their documents.
@@ -135,6 +50,7 @@ class ContrastiveBatches(Dataset[dict[str, Tensor]]):
         encoder: of queries and passages.
         settings: of the stage.
         seed: of every draw.
+        teacher: scores to distil, if any.
     """
 
     def __init__(
@@ -144,8 +60,9 @@ class ContrastiveBatches(Dataset[dict[str, Tensor]]):
         encoder: PromptEncoder,
         settings: FinetuneSettings,
         seed: int,
+        teacher: TeacherScores | None = None,
     ) -> None:
-        self.pairs, self.encoder = pairs, encoder
+        self.pairs, self.encoder, self.settings, self.teacher = pairs, encoder, settings, teacher
         self.plan = plan_steps(pairs, settings, seed)
         # Only what some step needs is tokenised, and that once.
         used = np.unique(pairs.text_of[np.concatenate([step.documents for step in self.plan])])
@@ -154,53 +71,104 @@ class ContrastiveBatches(Dataset[dict[str, Tensor]]):
             zip(used.tolist(), encoder.text_ids(texts, encoder.lengths["passage"]), strict=True)
         )
         self.queries = encoder.text_ids(pairs.queries, encoder.lengths["query"])
+        self.relatives = pairs.relatives() if settings.mask_groups else {}
 
     def __len__(self) -> int:
         """Number of steps."""
         return len(self.plan)
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """The batch of a step, as ``ContrastiveObjective.forward`` takes it.
+    def part(self, step: int, rank: int, world: int) -> list[dict[str, Tensor]]:
+        """One process's share of a step, as ``ContrastiveObjective.forward`` takes it: one micro-batch.
 
-        A text is encoded once however often it was drawn, so a duplicate can be no false negative.
+        Queries and passages are dealt out in turn from the longest to the shortest, so that every process
+        has as much to do. A text is encoded once however often it was drawn, so a duplicate can be no false
+        negative. Without ``cross_device_negatives`` a process has the passages of its own queries alone.
+
+        Args:
+            step: from 0.
+            rank: of the process.
+            world: number of processes.
         """
-        plan, text_of = self.plan[step], self.pairs.text_of
+        whole = self._whole(self.plan[step])
+        every = list(range(len(whole.ids)))
+        own = every[rank::world]
+        if self.settings.cross_device_negatives:
+            seen = every
+        else:
+            seen, rank, world = own, 0, 1
+        columns = self._columns(whole, seen)
+        passage_shares = [columns[start::world] for start in range(world)]
+        query_shares = [seen[start::world] for start in range(world)]
+        places = _Places(np.concatenate(passage_shares))  # as `gather_rows` lays them out
+        batch = self._tokens(whole, own, passage_shares[rank])
+        order = [entry for share in query_shares for entry in share]
+        batch |= _charges(whole, own, order, places, self.settings.symmetric)
+        if self.teacher is not None:
+            batch |= _taught(whole, own, places)
+        for name, shares in (("query", query_shares), ("passage", passage_shares)):
+            batch[f"{name}_shares"] = torch.tensor([len(share) for share in shares])
+        batch["rank"] = torch.tensor(rank)
+        return [batch]
+
+    def _columns(self, whole: _Step, entries: Sequence[int]) -> Rows:
+        """The texts that these entries drew, once each, by falling length."""
+        drawn = [texts for entry in entries for texts in (whole.owns[entry], whole.hard[entry])]
+        columns = np.unique(np.concatenate([*drawn, np.empty(0, dtype=np.int64)]))
+        lengths = np.array([len(self.documents[text]) for text in columns.tolist()], dtype=np.int64)
+        return columns[np.argsort(-lengths, kind="stable")]
+
+    def _whole(self, plan: StepPlan) -> _Step:
+        text_of = self.pairs.text_of
         spans = [self._span(*draw) for draw in zip(plan.spans.tolist(), plan.starts, plan.sizes, strict=True)]
         kept = [index for index, span in enumerate(spans) if span]
-        query_rows = [self.queries[row] for row in plan.queries] + [spans[index] for index in kept]
-        own = text_of[np.concatenate([plan.positives, plan.spans[kept]])]
-        relevant = [text_of[self.pairs.positives[row]] for row in plan.queries]
-        columns, targets = np.unique(np.concatenate([own, text_of[plan.negatives]]), return_inverse=True)
-        masked = np.zeros((len(own), len(columns)), dtype=bool)
-        for row, rows in enumerate(relevant):
-            masked[row] = np.isin(columns, rows)
-        masked[np.arange(len(own)), targets[: len(own)]] = False
-        return self._tensors(query_rows, columns, targets[: len(own)], masked)
-
-    def _tensors(
-        self, query_rows: Sequence[list[int]], columns: np.ndarray, targets: np.ndarray, masked: np.ndarray
-    ) -> dict[str, Tensor]:
-        encoder = self.encoder
-        queries = [[*encoder.prefix_ids, *row, *encoder.ebar_suffix_ids] for row in query_rows]
-        passages = [
-            [*encoder.prefix_ids, *self.documents[int(row)], *encoder.ebae_suffix_ids] for row in columns
+        count, none = len(plan.queries), np.empty(0, dtype=np.int64)
+        owns = [np.unique(text_of[rows]) for rows in _grouped(plan.positives, plan.positive_of, count)]
+        hard = [text_of[rows] for rows in _grouped(plan.negatives, plan.negative_of, count)]
+        judged = [self.pairs.positives[row] for row in plan.queries]
+        judged += [plan.spans[index : index + 1] for index in kept]
+        taught = [
+            {} if self.teacher is None else self.teacher.among(int(row), np.concatenate(texts))
+            for row, *texts in zip(plan.queries, owns, hard, strict=True)
         ]
-        # Both sides are sorted by falling length, so that the step can cut them into chunks.
-        query_order = np.argsort([-len(row) for row in queries], kind="stable")
-        passage_order = np.argsort([-len(row) for row in passages], kind="stable")
-        place = np.empty(len(passages), dtype=np.int64)
-        place[passage_order] = np.arange(len(passages))
-        query_ids, query_lengths = pad_rows([queries[row] for row in query_order], encoder.pad_id)
-        passage_ids, passage_lengths = pad_rows([passages[row] for row in passage_order], encoder.pad_id)
-        real = int(query_lengths.sum() + passage_lengths.sum())
+        ids = [self.queries[row] for row in plan.queries] + [spans[index] for index in kept]
+        whole = _Step(
+            ids,
+            owns + [text_of[plan.spans[index : index + 1]] for index in kept],
+            hard + [none] * len(kept),
+            [self._related(rows) for rows in judged],
+            taught + [{}] * len(kept),
+        )
+        order = np.argsort([-len(row) for row in ids], kind="stable").tolist()
+        return _Step(*([column[entry] for entry in order] for column in vars(whole).values()))
+
+    def _related(self, rows: Rows) -> Rows:
+        """Texts that are no negatives of who has these documents as positives."""
+        texts = [self.pairs.text_of[rows]]
+        if self.settings.mask_groups:
+            groups = self.pairs.group_of[rows].tolist()
+            texts += [self.relatives[group] for group in groups if group in self.relatives]
+        return np.concatenate(texts)
+
+    def _tokens(self, whole: _Step, own: Sequence[int], columns: Rows) -> dict[str, Tensor]:
+        encoder = self.encoder
+        # Who has no row of a side encodes one all the same, and the objective drops it: every process must
+        # run the model, or those that do would wait for its gradients for ever.
+        queries = [whole.ids[entry] for entry in own] or whole.ids[:1]
+        passages = [self.documents[int(text)] for text in columns] or [queries[0]]
+        query_ids, query_lengths = pad_rows(
+            [[*encoder.prefix_ids, *row, *encoder.ebar_suffix_ids] for row in queries], encoder.pad_id
+        )
+        passage_ids, passage_lengths = pad_rows(
+            [[*encoder.prefix_ids, *row, *encoder.ebae_suffix_ids] for row in passages], encoder.pad_id
+        )
+        most = sub_batch_tokens(self.settings)
+        computed = computed_positions(query_lengths, most) + computed_positions(passage_lengths, most)
         return {
             "query_ids": query_ids,
             "query_lengths": query_lengths,
             "passage_ids": passage_ids,
             "passage_lengths": passage_lengths,
-            "targets": torch.from_numpy(place[targets][query_order]),
-            "masked": torch.from_numpy(masked[query_order][:, passage_order]),
-            "counts": torch.tensor([real, _padded(query_lengths) + _padded(passage_lengths)]),
+            "counts": torch.tensor([int(query_lengths.sum() + passage_lengths.sum()), computed]),
         }
 
     def _span(self, row: int, start: float, size: float) -> list[int]:
@@ -214,6 +182,85 @@ class ContrastiveBatches(Dataset[dict[str, Tensor]]):
         return ids[first : first + length]
 
 
-def _padded(lengths: Tensor) -> int:
-    """Positions that the chunks of ``length_chunks`` compute, padding included."""
-    return sum((end - start) * int(lengths[start]) for start, end in length_chunks(lengths))
+def _grouped(items: Rows, owners: Rows, count: int) -> list[Rows]:
+    """The items of each of ``count`` owners; ``owners`` ascend."""
+    return np.split(items, np.searchsorted(owners, np.arange(1, count))) if count else []
+
+
+class _Places:
+    """Finds texts among the columns of a step.
+
+    Args:
+        columns: int64 [P], distinct.
+    """
+
+    def __init__(self, columns: Rows) -> None:
+        self.order = np.argsort(columns)
+        self.ascending = columns[self.order]
+
+    def __call__(self, texts: Rows) -> Rows:
+        """The columns of those texts that have one."""
+        near = np.searchsorted(self.ascending, texts)
+        inside = near < len(self.ascending)
+        near, texts = near[inside], texts[inside]
+        found: Rows = self.order[near[self.ascending[near] == texts]]
+        return found
+
+
+def _charges(
+    whole: _Step, own: Sequence[int], order: Sequence[int], places: _Places, symmetric: bool
+) -> dict[str, Tensor]:
+    """What each (query, positive) pair of the own queries is charged for, N pairs.
+
+    Args:
+        whole: the step.
+        own: this process's entries.
+        order: entries whose queries a passage is charged against, as they are gathered.
+        places: of the passages, as they are gathered.
+        symmetric: whether passages are charged for their queries, too.
+    """
+    count, width = len(own), len(places.order)
+    targets = [places(whole.owns[entry]) for entry in own]
+    rows = np.repeat(np.arange(count), [len(columns) for columns in targets])
+    column = np.concatenate([*targets, np.empty(0, dtype=np.int64)])
+    related = np.zeros((count, width), dtype=bool)
+    for row, entry in enumerate(own):
+        related[row, places(whole.related[entry])] = True
+    masked = related[rows]
+    masked[np.arange(len(rows)), column] = False
+    shares = [1.0 / len(columns) for columns in targets for _ in columns]
+    charges = {
+        "rows": torch.from_numpy(rows),
+        "targets": torch.from_numpy(column),
+        "masked": torch.from_numpy(masked),
+        "weights": torch.tensor(shares, dtype=torch.float64) / len(whole.ids),
+    }
+    if symmetric:
+        at = {entry: index for index, entry in enumerate(order)}
+        back = np.array([at[own[row]] for row in rows.tolist()], dtype=np.int64)
+        hidden = np.zeros((len(rows), len(order)), dtype=bool)
+        for index, entry in enumerate(order):
+            relevant = np.zeros(width, dtype=bool)
+            relevant[places(whole.related[entry])] = True
+            hidden[:, index] = relevant[column]
+        hidden[np.arange(len(rows)), back] = False
+        charges |= {"back_targets": torch.from_numpy(back), "back_masked": torch.from_numpy(hidden)}
+    return charges
+
+
+def _taught(whole: _Step, own: Sequence[int], places: _Places) -> dict[str, Tensor]:
+    """The teacher's view of the own queries: columns and scores [Q, C], padded with -inf, and weights [Q]."""
+    width = max([1, *(len(whole.teacher[entry]) for entry in own)])
+    columns = np.zeros((len(own), width), dtype=np.int64)
+    scores = np.full((len(own), width), -np.inf)
+    for row, entry in enumerate(own):
+        candidates = whole.teacher[entry]  # every one of them is among the columns
+        columns[row, : len(candidates)] = places(np.array(list(candidates), dtype=np.int64))
+        scores[row, : len(candidates)] = list(candidates.values())
+    taught = sum(bool(candidates) for candidates in whole.teacher)
+    weights = [bool(whole.teacher[entry]) / max(taught, 1) for entry in own]
+    return {
+        "teacher_columns": torch.from_numpy(columns),
+        "teacher_scores": torch.from_numpy(scores),
+        "teacher_weights": torch.tensor(weights, dtype=torch.float64),
+    }

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llara_core.data.collection import CORPUS_SCHEMA, QUERIES_SCHEMA, Collection
-from llara_core.data.passages import adaptation_rows, windows
+from llara_core.data.passages import adaptation_rows, held_out_rows, windows
 from llara_core.errors import ConfigError, DataError
 
 
@@ -111,3 +111,27 @@ def test_same_rows_every_time(beir_folder):
     first, second = (adaptation_rows(read_beir(beir_folder)) for _ in range(2))
     assert first.equals(second) and first.num_rows == 24
     assert all(first["text"].to_pylist()) and all(first["next_text"].to_pylist())
+
+
+@given(total=st.integers(10, 400), count=st.integers(1, 200))
+def test_held_out_rows_share_no_text_with_training_rows(total: int, count: int) -> None:
+    texts = [f"passage {number}" for number in range(total)]
+    rows = pa.table({"text": texts, "next_text": [*texts[1:], texts[-2]]})
+    training, held_out = held_out_rows(rows, count)
+    assert held_out.num_rows == min(count, total // 5)
+    seen = {*training["text"].to_pylist(), *training["next_text"].to_pylist()}
+    assert seen.isdisjoint(held_out["text"].to_pylist())
+    # At most two rows a block are lost, so that neighbours never meet.
+    assert training.num_rows >= total - held_out.num_rows - 2 * 16
+    assert held_out_rows(rows, count)[1].equals(held_out)
+
+
+def test_held_out_rows_are_spread_over_the_corpus() -> None:
+    texts = [str(number) for number in range(1000)]
+    _, held_out = held_out_rows(pa.table({"text": texts, "next_text": texts}), 4, blocks=4)
+    assert held_out["text"].to_pylist() == ["125", "375", "625", "875"]
+
+
+def test_too_few_rows_to_hold_any_out() -> None:
+    with pytest.raises(DataError, match="9 rows; at least 10"):
+        held_out_rows(pa.table({"text": ["a"] * 9, "next_text": ["b"] * 9}), 1)

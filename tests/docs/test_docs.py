@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llara_core.config import TrainingSettings
+from llara_core.config import AdaptationSettings, TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -96,7 +96,8 @@ def test_settings_in_examples_are_accepted(page: Path) -> None:
         model = values["parameters"].get("model")
         if model and "base" not in model:
             model.setdefault("from_scratch", {})  # an excerpt: the rest comes from the copied demo
-        TrainingSettings.parse(values["parameters"], page.name)
+        kind = AdaptationSettings if "text" in values["parameters"] else TrainingSettings
+        kind.parse(values["parameters"], page.name)
 
 
 @pages

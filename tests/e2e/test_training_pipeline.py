@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import write_tiny_beir
 
@@ -40,6 +41,7 @@ class Checkout:
 
     root: Path
     data: Path
+    patience: float = 280  # seconds that one command may take
 
     @property
     def local(self) -> Path:
@@ -60,7 +62,7 @@ class Checkout:
             env=self.environment(**extra),
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=self.patience,
             check=False,
         )
 
@@ -72,7 +74,7 @@ class Checkout:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=self.patience,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -272,10 +274,10 @@ def test_ctrl_c_in_the_middle_registers_nothing(
     checkout: Checkout, first: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
     before = checkout.ask(VERSIONS)
-    endless = (checkout.root / "configs" / "tiny.yaml").read_text(encoding="utf-8")
-    head, tail = endless.split("  finetune:\n    steps: 4\n")
+    endless = yaml.safe_load((checkout.root / "configs" / "tiny.yaml").read_text(encoding="utf-8"))
+    endless["parameters"]["finetune"]["steps"] = 20_000
     config = tmp_path / "endless.yaml"
-    config.write_text(f"{head}  finetune:\n    steps: 20000\n{tail}", encoding="utf-8")
+    config.write_text(yaml.safe_dump(endless), encoding="utf-8")
     output = tmp_path / "output.txt"
     with output.open("w") as sink:
         process = subprocess.Popen(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llara_core.config import FromScratchSettings
 from llara_core.errors import ConfigError, ModelError
-from llara_core.model.backbone import add_slots, build_from_scratch, load_decoder
+from llara_core.model.backbone import add_slots, build_from_scratch
 from llara_core.model.prepare import prepare_base
 from llara_core.model.prompts import TEMPLATES
-from llara_core.model.retriever import Retriever
 from llara_core.model.tokenization import train_tokenizer
 from tests.model.conftest import SMALL, WORDS, collection, settings
 
@@ -32,25 +30,6 @@ def test_slots_are_added_once_as_the_mean_of_the_vocabulary() -> None:
         torch.testing.assert_close(table[ids[3]], table[:words].mean(dim=0))
     assert add_slots(model, tokenizer, TEMPLATES["llama2vec"], "mean", seed=0) == []
     assert model.get_input_embeddings().weight.shape[0] == words + 16
-
-
-def test_folder_without_a_decoder(tmp_path: Path, base: Path) -> None:
-    with pytest.raises(ModelError, match="no such folder"):
-        load_decoder(settings(from_scratch=None, base=str(tmp_path / "missing")))
-    with pytest.raises(ModelError, match=r"no config\.json"):
-        load_decoder(settings(from_scratch=None, base=str(tmp_path)))
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(ModelError, match="no weights"):
-        load_decoder(settings(from_scratch=None, base=str(tmp_path)))
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    for kind in ("bert", "t5"):
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-        with pytest.raises(ModelError, match="no decoder-only"):
-            load_decoder(settings(from_scratch=None, base=str(tmp_path)))
-    with pytest.raises(ModelError, match=r"no llara\.json"):
-        Retriever.from_pretrained(tmp_path)
-    model, _ = load_decoder(settings(from_scratch=None, base=str(base)))
-    assert model.config.model_type == "llama"
 
 
 def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:

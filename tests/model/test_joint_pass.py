@@ -1,12 +1,16 @@
-"""One joint pass equals two separate passes, for every family, padding side and kernel."""
+"""Layout, mask and positions of the joint pass by hand, and which models it refuses."""
 
 from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llara_core.errors import ModelError
+from llara_core.model.attention import allowed_pairs, attention_masks, layer_windows
 from llara_core.model.backbone import decoder_of
 from llara_core.model.joint_pass import (
     check_joint_support,
@@ -14,55 +18,27 @@ from llara_core.model.joint_pass import (
     joint_layout,
     joint_mask,
     joint_positions,
+    layout_forward,
+    verify_joint_pass,
 )
+from tests.oracles.decoder_families import COMMON, gradient, slots_alone, tiny
 
-FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "gpt_neox", "gemma2"]
 TEXTS = [[5, 6, 7, 8, 9], [5], [10, 11, 12]]
 EBAE, EBAR = [20, 30, 31], [21, 22, 32, 33]
 
 
-def tiny(family: str, attention: str = "sdpa") -> torch.nn.Module:
+def build(family: str, kernel: str = "eager", **settings: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        family, vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=64,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    # eval: GPT-NeoX has dropout by default
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    config = AutoConfig.for_model(family, **{**COMMON, **settings})
+    return decoder_of(AutoModelForCausalLM.from_config(config, attn_implementation=kernel)).eval()
 
 
-def separate(decoder, text: list[int], suffix: list[int]) -> torch.Tensor:
-    """Slot states of one prompt alone in a batch of one: no padding, no mask of ours."""
-    ids = torch.tensor([[*text, *suffix]])
-    return decoder(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).last_hidden_state[
-        0, -2:
-    ]
-
-
-def gradient(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
-    model.zero_grad()
-    weights = torch.linspace(-1, 1, states.numel()).reshape(states.shape)
-    (states * weights).sum().backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize(
-    ("family", "attention"),
-    [(family, "sdpa") for family in FAMILIES if family != "gemma2"]  # soft-capped: eager only
-    + [(family, "eager") for family in FAMILIES],
-)
-def test_joint_equals_two_passes(family: str, attention: str, side: str) -> None:
-    model = tiny(family, attention)
-    decoder = decoder_of(model)
-    layout = joint_layout(TEXTS, EBAE, EBAR, slots=2, pad_id=0, padding_side=side)
-    joint = joint_hidden_states(decoder, layout)
-    alone = torch.stack(
-        [torch.stack([separate(decoder, text, suffix) for suffix in (EBAE, EBAR)]) for text in TEXTS]
-    )
-    torch.testing.assert_close(joint, alone, atol=1e-5, rtol=0)
-    torch.testing.assert_close(gradient(model, joint), gradient(model, alone), atol=2e-5, rtol=1e-4)
+def altered(decoder: torch.nn.Module, **settings: object) -> torch.nn.Module:
+    """A copy whose config says something else."""
+    other = copy.deepcopy(decoder)
+    for name, value in settings.items():
+        setattr(other.config, name, value)
+    return other
 
 
 def test_second_branch_does_not_see_the_first() -> None:
@@ -83,14 +59,153 @@ def test_mask_and_positions_by_hand() -> None:
     assert seen[1, 0].tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 0, 1]]
 
 
-def test_unsupported_models_are_refused() -> None:
-    decoder = decoder_of(tiny("mistral"))
-    decoder.config.sliding_window = 16
-    with pytest.raises(ModelError, match="window of 16"):
-        check_joint_support(decoder, 17)
-    check_joint_support(decoder, 16)
+def test_window_counts_positions_within_the_branch() -> None:
+    layout = joint_layout([[7, 8]], [20, 21], [30, 31], slots=1, pad_id=0)
+    seen = allowed_pairs(layout.segments, window=3).long()[0].tolist()
+    # Positions 0 1 | 2 3 | 2 3: a query sees itself and the two positions before it.
+    assert seen[2] == [1, 1, 1, 0, 0, 0]
+    assert seen[3] == [0, 1, 1, 1, 0, 0]
+    assert seen[4] == [1, 1, 0, 0, 1, 0]
+    assert seen[5] == [0, 1, 0, 0, 1, 1]
+
+
+def test_masks_differ_by_kind_of_layer_only_where_a_window_binds() -> None:
+    decoder = decoder_of(tiny("gemma3_text", "sdpa", 8))
+    short = joint_layout([[7, 8]], [20, 21], [30, 31], slots=1, pad_id=0)  # 6 wide
+    assert attention_masks(decoder, short.segments).shape == (1, 1, 6, 6)
+    wide = joint_layout([[7, 8, 9, 10]], [20, 21], [30, 31, 32], slots=1, pad_id=0)  # 9 wide, 7 positions
+    assert attention_masks(decoder, wide.segments).shape == (1, 1, 9, 9)
+    long = joint_layout([[7, 8, 9, 10, 11, 12]], [20, 21], [30, 31, 32], slots=1, pad_id=0)  # 9 positions
+    masks = attention_masks(decoder, long.segments)
+    assert set(masks) == {"full_attention", "sliding_attention"}
+    assert (masks["full_attention"] == 0).sum() == (masks["sliding_attention"] == 0).sum() + 1
+
+
+def test_windows_that_the_model_never_looks_at_are_ignored() -> None:
+    assert layer_windows(build("llama", sliding_window=4)) == {"full_attention": None}
+    assert layer_windows(build("qwen3_moe", sliding_window=4)) == {"full_attention": None}  # switched off
+    kinds = ["sliding_attention", "full_attention"]
+    mistral = build("mistral", sliding_window=4, layer_types=kinds)  # takes the key, ignores it
+    assert layer_windows(mistral) == {"full_attention": 4}
+    assert verify_joint_pass(mistral, 24) < 1e-5
+
+
+def test_lengths_are_checked() -> None:
+    check_joint_support(decoder_of(tiny("llama")), 64)
     with pytest.raises(ModelError, match="64 positions"):
         check_joint_support(decoder_of(tiny("llama")), 65)
-    config = AutoConfig.for_model("bloom", vocab_size=64, hidden_size=32, n_layer=1, n_head=2)
-    with pytest.raises(ModelError, match="position ids"):
-        check_joint_support(decoder_of(AutoModelForCausalLM.from_config(config)), 8)
+    check_joint_support(decoder_of(tiny("mistral", "sdpa", 8)), 24)  # longer than the window: supported
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "message"),
+    [
+        ("bloom", {"n_head": 2}, "position ids"),
+        ("falcon", {"alibi": True}, "position ids"),
+        ("mamba", {}, "position ids"),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, "layers of kind conv"),
+        ("jamba", {"attn_layer_period": 2, "attn_layer_offset": 1}, "layers of kind linear_attention"),
+        ("llama4_text", {"num_local_experts": 2}, "layers of kind chunked_attention"),
+        ("gpt_neo", {"num_layers": 2, "num_heads": 4, "window_size": 8,
+                     "attention_types": [[["global", "local"], 1]]}, "other slot states"),
+    ],
+)  # fmt: skip
+def test_families_that_cannot_be_joint_are_refused(family: str, settings: dict, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        check_joint_support(build(family, **settings), 24)
+
+
+def test_models_that_look_ahead_are_refused() -> None:
+    with pytest.raises(ModelError, match="looks ahead"):
+        check_joint_support(altered(decoder_of(tiny("gemma3_text")), use_bidirectional_attention=True), 24)
+
+
+def test_kernels_that_would_compute_something_else_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"cap their attention scores.*eager"):
+        check_joint_support(
+            altered(decoder_of(tiny("gemma2", "eager")), _attn_implementation_internal="sdpa"), 24
+        )
+    with pytest.raises(ModelError, match=r"flash_attention_2.*takes no mask of ours"):
+        flash = altered(decoder_of(tiny("llama")), _attn_implementation_internal="flash_attention_2")
+        check_joint_support(flash, 24)
+    flex = decoder_of(tiny("llama", "flex_attention"))
+    check_joint_support(flex, 24)
+    with pytest.raises(ModelError, match="no backward pass on the CPU"):
+        check_joint_support(flex, 24, training=True)
+    with pytest.raises(ModelError, match=r"attention_dropout is 0.1"):
+        check_joint_support(altered(flex, attention_dropout=0.1), 24, training=True)
+
+
+class Disobedient(torch.nn.Module):
+    """A decoder of unknown type that drops what a joint pass relies on."""
+
+    def __init__(self, ignores: str) -> None:
+        super().__init__()
+        self.inner, self.ignores = decoder_of(tiny("llama")), ignores
+        self.config = copy.deepcopy(self.inner.config)
+        self.config.model_type = "disobedient"
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+
+    def forward(self, input_ids, attention_mask, position_ids=None, use_cache=False):
+        mask = torch.ones_like(input_ids) if self.ignores == "attention_mask" else attention_mask
+        positions = None if self.ignores == "position_ids" else position_ids
+        if self.ignores == "states":
+            return SimpleNamespace(hidden_states=None)
+        return self.inner(
+            input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=use_cache
+        )
+
+
+@pytest.mark.parametrize("ignores", ["attention_mask", "position_ids"])
+def test_unknown_models_that_disobey_are_found_out(ignores: str) -> None:
+    with pytest.raises(ModelError, match="does not follow the mask or the position ids"):
+        check_joint_support(Disobedient(ignores), 24)
+    check_joint_support(Disobedient("nothing"), 24)
+
+
+def test_unknown_models_that_break_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"do not take a mask of ours.*last_hidden_state"):
+        check_joint_support(Disobedient("states"), 24)
+
+
+def test_trial_leaves_the_model_as_it_was() -> None:
+    decoder = copy.deepcopy(decoder_of(tiny("gpt_neox"))).train()
+    decoder.layers[0].eval()  # a frozen part
+    before = {name: weights.clone() for name, weights in decoder.state_dict().items()}
+    state = torch.get_rng_state()
+    verify_joint_pass(decoder, 24)
+    assert decoder.training and decoder.layers[1].training and not decoder.layers[0].training
+    assert all(weights.grad is None for weights in decoder.parameters())
+    assert all(torch.equal(weights, before[name]) for name, weights in decoder.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision(kernel: str, autocast: bool) -> None:
+    model = copy.deepcopy(tiny("llama", kernel))
+    layout = joint_layout(TEXTS, EBAE, EBAR, slots=2, pad_id=0, padding_side="left")
+    apart = slots_alone(tiny("llama", kernel), TEXTS, (EBAE, EBAR), 2)
+    if not autocast:
+        model = model.to(torch.bfloat16)
+    decoder = decoder_of(model)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        states = layout_forward(decoder, layout.input_ids, layout.segments)
+    assert states.isfinite().all()
+    rows = torch.arange(len(TEXTS))[:, None, None]
+    error = (states[rows, layout.slots].float() - apart).norm() / apart.norm()
+    assert error < 0.03  # bfloat16 keeps 8 bits
+    if not autocast:
+        assert verify_joint_pass(decoder, 24) < 0.05
+
+
+@pytest.mark.parametrize(("family", "window"), [("llama", None), ("gemma3_text", 8)])
+def test_gradients_under_checkpointing(family: str, window: int | None) -> None:
+    layout = joint_layout(TEXTS, EBAE, [21, 22, 23, 24, 25, 32, 33], slots=2, pad_id=0)
+    plain = tiny(family, "sdpa", window)
+    recomputing = copy.deepcopy(plain).train()  # these families have no dropout
+    recomputing.gradient_checkpointing_enable()
+    expected, got = (
+        gradient(model, joint_hidden_states(decoder_of(model), layout)) for model in (plain, recomputing)
+    )
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llara_core.config import TrainingSettings
+from llara_core.config import AdaptationSettings, TrainingSettings
 from llara_core.errors import ConfigError, DataError, ModelError
 from pipelines import preflight
 
@@ -57,3 +57,20 @@ def test_a_model_folder_must_hold_a_model(tmp_path: Path) -> None:
 
 def test_an_id_is_left_to_the_loader(tmp_path: Path) -> None:
     preflight.check(settings(base="somebody/some-model"), tmp_path / "local")
+
+
+def test_the_text_of_an_adaptation_is_looked_at(tmp_path: Path) -> None:
+    values = {"text": {"source": str(tmp_path / "texts")}}
+    with pytest.raises(DataError, match="no such file or folder"):
+        preflight.check(AdaptationSettings.parse(values, ""), tmp_path / "local")
+    (tmp_path / "texts").mkdir()
+    with pytest.raises(DataError, match="no text here"):
+        preflight.check(AdaptationSettings.parse(values, ""), tmp_path / "local")
+    (tmp_path / "texts" / "one.txt").write_text("One.")
+    preflight.check(AdaptationSettings.parse(values, ""), tmp_path / "local")
+    with pytest.raises(ConfigError, match=r"adapt\.steps: got 0"):
+        preflight.check(AdaptationSettings.parse({**values, "adapt": {"steps": 0}}, ""), tmp_path / "local")
+
+
+def test_a_reference_into_the_registry_is_no_folder(tmp_path: Path) -> None:
+    preflight.check(settings(base="models:/llara-adapted@champion"), tmp_path / "local")

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from llara_core.config import AdaptationSettings, TrainingSettings
 from llara_core.errors import ConfigError
+from llara_core.settings import load_yaml
 from pipelines import run_configuration
 
 STEPS = ("ingest", "adapt")
@@ -33,17 +35,33 @@ def write(tmp_path: Path, text: str) -> Path:
 )
 def test_what_zenml_would_ignore_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        run_configuration.check(write(tmp_path, text), STEPS)
+        run_configuration.check(write(tmp_path, text), STEPS, TrainingSettings)
     assert complaint in str(refused.value)
 
 
 def test_settings_are_returned(tmp_path: Path) -> None:
     path = write(tmp_path, "run_name: mine\nsteps: {adapt: {enable_cache: false}}\nparameters: {seed: 3}")
-    assert run_configuration.check(path, STEPS).seed == 3
+    assert run_configuration.check(path, STEPS, TrainingSettings).seed == 3
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_committed_configurations_are_valid(path: Path) -> None:
+    from pipelines.adaptation import STEPS as ADAPTATION_STEPS
     from pipelines.training import STEPS as TRAINING_STEPS
 
-    run_configuration.check(path, TRAINING_STEPS)
+    if path.stem == "adaptation":
+        run_configuration.check(path, ADAPTATION_STEPS, AdaptationSettings)
+    else:
+        run_configuration.check(path, TRAINING_STEPS, TrainingSettings)
+
+
+def test_an_uncached_run_says_so_whatever_the_file_says(tmp_path):
+    given = tmp_path / "run.yaml"
+    given.write_text("enable_cache: true\nparameters: {seed: 3}\nsteps: {adapt: {enable_cache: true}}\n")
+    with run_configuration.for_this_run(given, no_cache=True) as file:
+        assert load_yaml(file) == {
+            "enable_cache": False, "parameters": {"seed": 3}, "steps": {"adapt": {"enable_cache": False}},
+        }  # fmt: skip
+    assert not file.exists()
+    with run_configuration.for_this_run(given, no_cache=False) as file:
+        assert file == given

@@ -1,25 +1,21 @@
-"""EBAE and EBAR against loops, and against what the published code computed."""
+"""EBAE and EBAR against loops; what the published code computed is in test_golden."""
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
-from llara_core.config import AdaptSettings, FinetuneSettings
-from llara_core.model.backbone import decoder_of
-from llara_core.model.joint_pass import joint_hidden_states, joint_layout
-from llara_core.training.adaptation_rows import TargetRule, TokenRows, inverse_document_frequency, log_unigram
-from llara_core.training.contrastive import ContrastiveObjective
-from llara_core.training.objectives import AdaptationObjective, bag_of_words_loss, reduce_slots
+from llara_core.training.adaptation_targets import (
+    TargetRule,
+    TokenRows,
+    inverse_document_frequency,
+    log_unigram,
+)
+from llara_core.training.objectives import bag_of_words_loss, reduce_slots
 from tests.oracles.bag_of_words import bag_of_words_oracle
-
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "llara_golden_small"
 
 
 def test_bag_of_words_equals_loops() -> None:
@@ -71,94 +67,3 @@ def test_prior_and_idf_by_hand() -> None:
     assert occurrences == pytest.approx([1 / 8, 4 / 8, 2 / 8, 1 / 8])
     documents = log_unigram(rows, 4, once_per_row=True).exp().tolist()
     assert documents == pytest.approx([1 / 7, 3 / 7, 2 / 7, 1 / 7])
-
-
-# ------------------------------------------------------------------ what the published code computes
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden values at {GOLDEN}")
-
-
-def golden_batch(expected: dict) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
-    layout, batch = expected["layout"], expected["batch"]
-    ebae, ebar = layout["ebae_suffix_tokens"], layout["ebar_suffix_tokens"]
-    real = [
-        [index for index, seen in zip(ids, mask, strict=True) if seen]
-        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
-    ]
-    texts = [row[: len(row) - ebae - ebar] for row in real]
-    tail = real[0][len(texts[0]) :]
-    joint = joint_layout(texts, tail[:ebae], tail[ebae:], slots=8, pad_id=0, padding_side="left")
-    assert joint.input_ids.tolist() == batch["input_ids"]
-    result = {"input_ids": joint.input_ids, "segments": joint.segments, "slots": joint.slots}
-    excluded = np.zeros(512, dtype=bool)
-    excluded[layout["special_ids_excluded_from_targets"]] = True
-    for name, key in (("ebae", "output_summarize_ids"), ("ebar", "output_predict_ids")):
-        targets = TargetRule(excluded).targets([np.array(row) for row in batch[key]])
-        result |= dict(zip((f"{name}_rows", f"{name}_ids", f"{name}_weights"), targets, strict=True))
-    return result, texts
-
-
-def golden_model(attention: str):
-    return AutoModelForCausalLM.from_pretrained(
-        GOLDEN / "model", dtype=torch.float32, attn_implementation=attention
-    ).train()
-
-
-def gradient_norm(model: torch.nn.Module) -> float:
-    return math.sqrt(
-        sum(float((p.grad.double() ** 2).sum()) for p in model.parameters() if p.grad is not None)
-    )
-
-
-@needs_golden
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_released_adaptation_step(attention: str) -> None:
-    expected = json.loads((GOLDEN / "expected.json").read_text())
-    batch, _ = golden_batch(expected)
-    model = golden_model(attention)
-    released = AdaptSettings(ebae_weight=0.05, ebar_weight=0.05, language_model_weight=1.0)
-    terms = AdaptationObjective(model, released, expected["layout"]["prefix_tokens"])(batch)
-    assert terms["ebae"].item() / 10 == pytest.approx(expected["loss_ebae_only"], abs=1e-5)
-    assert terms["ebar"].item() / 10 == pytest.approx(expected["loss_ebar_only"], abs=1e-5)
-    assert terms["language_model"].item() == pytest.approx(expected["loss_ar_only"], abs=1e-5)
-    assert terms["loss"].item() == pytest.approx(expected["loss_total"], abs=1e-5)
-    terms["loss"].backward()
-    assert gradient_norm(model) == pytest.approx(expected["grad_norm"], rel=1e-4)
-
-
-@needs_golden
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_released_slot_embeddings(side: str) -> None:
-    expected = json.loads((GOLDEN / "expected.json").read_text())
-    batch, texts = golden_batch(expected)
-    tail = batch["input_ids"][0, -37:].tolist()
-    layout = joint_layout(texts, tail[:19], tail[19:], slots=8, pad_id=0, padding_side=side)
-    states = joint_hidden_states(decoder_of(golden_model("sdpa")), layout).mean(dim=2)
-    for branch, name in enumerate(("ebae", "ebar")):
-        wanted = torch.tensor(expected[f"embedding_{name}_slots_mean"])
-        torch.testing.assert_close(states[:, branch], wanted, atol=1e-5, rtol=0)
-
-
-@needs_golden
-def test_released_contrastive_step() -> None:
-    recorded = json.loads((GOLDEN / "expected.json").read_text())["finetune"]
-    model = golden_model("sdpa")
-    settings = FinetuneSettings(temperature=recorded["temperature"])
-    objective = ContrastiveObjective(model, settings, slots=8)
-    batch, orders = {}, {}
-    for name in ("query", "passage"):
-        ids, mask = (torch.tensor(recorded[name][key]) for key in ("input_ids", "attention_mask"))
-        lengths = mask.sum(dim=1)
-        order = orders[name] = torch.argsort(-lengths, stable=True)
-        rolled = torch.stack(
-            [row.roll(int(n)) for row, n in zip(ids, lengths, strict=True)]
-        )  # to the right side
-        batch |= {f"{name}_ids": rolled[order], f"{name}_lengths": lengths[order]}
-    place = torch.argsort(orders["passage"])
-    batch["targets"] = place[torch.arange(4) * recorded["train_group_size"]][orders["query"]]
-    batch["masked"] = torch.zeros(4, 16, dtype=torch.bool)
-    queries = objective.encode(batch["query_ids"], batch["query_lengths"])
-    torch.testing.assert_close(queries, torch.tensor(recorded["q_reps"])[orders["query"]], atol=1e-5, rtol=0)
-    loss = objective(batch)["loss"]
-    assert loss.item() == pytest.approx(recorded["loss"], abs=2e-5)
-    loss.backward()
-    assert gradient_norm(model) == pytest.approx(recorded["grad_norm"], rel=1e-4)

@@ -76,7 +76,9 @@ def finetune_settings(**changes: object) -> FinetuneSettings:
         "batch_size": 20,
         "learning_rate": 1e-2,
         "temperature": 0.05,
+        "hard_negatives": 1,
         "span_pairs": 4,
+        "lora": None,
         "log_every": 5,
     }
     return FinetuneSettings(**{**values, **changes})

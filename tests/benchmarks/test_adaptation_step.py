@@ -1,0 +1,63 @@
+"""The benchmark's two ways are the same step, and its table says what it should; no times are asserted."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tests.oracles.published_adaptation_step import PublishedPrompts
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+PROMPTS = PublishedPrompts([1], [50, 51, 60, 61], [50, 62, 63], 2, 0, frozenset({0, 1, 2}))
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("adaptation_step", BENCHMARKS / "adaptation_step.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    path = list(sys.path)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    sys.path[:] = path
+    return module
+
+
+def make_task(benchmark: ModuleType, case: str):
+    shape = benchmark.Shape(hidden=16, layers=1, length=40, batch=2, steps=2, device="cpu")
+    random = np.random.default_rng(0)
+    texts = [random.integers(3, 32000, length).tolist() for length in (9, 30, 4, 60, 17)]
+    pairs = benchmark.make_pairs(shape, case, PROMPTS, texts)
+    return benchmark.Task(shape, PROMPTS, benchmark.make_model(shape), pairs)
+
+
+def test_equal_rows_fill_the_length_and_both_ways_agree(benchmark: ModuleType) -> None:
+    task = make_task(benchmark, benchmark.EQUAL)
+    assert [len(text) + 8 for text, _ in task.pairs] == [40, 40]
+    assert benchmark.times(task, 1).keys() == {benchmark.OURS, benchmark.PLAIN}  # it stops if they differ
+
+
+def test_real_rows_keep_their_lengths(benchmark: ModuleType) -> None:
+    task = make_task(benchmark, benchmark.REAL)
+    assert [len(text) for text, _ in task.pairs] == [9, 30, 4, 32]
+    assert [len(after) for _, after in task.pairs] == [30, 4, 32, 17]
+    ours, plain = task.ours(), task.plain()
+    assert len(ours) == len(plain) == 2  # steps of other rows: only the number is alike
+    cells = benchmark.row(task, "case", benchmark.OURS, {benchmark.OURS: 2.0, benchmark.PLAIN: 5.0},
+                          {benchmark.OURS: 2**20, benchmark.PLAIN: 4 * 2**20})  # fmt: skip
+    assert cells == "| case | llara | 2.00 | 2.50 | 54 | 1 | 0.25 |"
+    assert task.flops() > 0
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc"
+)
+def test_memory_is_above_the_level_before(benchmark: ModuleType) -> None:
+    task = make_task(benchmark, benchmark.EQUAL)
+    # Gradients alone of both embeddings, 32,016 by 16 in float32.
+    assert benchmark.own_memory(task, benchmark.OURS) > 2**21
