@@ -94,6 +94,9 @@ class AdaptSettings(OptimizerSettings):
     steps: NonNegativeInt = 100  # 0: the base is adapted already, and is passed on as it is
     preset: Literal["released", "paper", "from_scratch"] | None = None  # fills the objective's settings
     text_length: PositiveInt = 128  # tokens of text per row
+    # Tokens at the start of a text whose words are targets; None: those that the model reads. The released
+    # code reads what its cut-off leaves beside the prompts, and takes its targets from the whole cut-off.
+    target_length: PositiveInt | None = None
     minimum_span: PositiveInt | None = None  # random spans of this to text_length tokens; None: the start
     # What EBAR foretells: the text after the span (the paper), or the text on both sides of a random span.
     ebar_target: Literal["next", "around"] = "next"
@@ -116,9 +119,11 @@ class AdaptSettings(OptimizerSettings):
         return {**PRESETS[chosen], **values} if chosen in PRESETS else values
 
     @model_validator(mode="after")
-    def _around_needs_spans(self) -> Self:
+    def _spans_and_targets_agree(self) -> Self:
         if self.ebar_target == "around" and self.minimum_span is None:
             raise ValueError("ebar_target 'around' needs random spans: set minimum_span")
+        if self.target_length is not None and self.minimum_span is not None:
+            raise ValueError("target_length counts from the start of a text: leave out minimum_span")
         return self
 
 

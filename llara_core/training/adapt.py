@@ -123,9 +123,8 @@ def plan(
         TrainingError: a column is missing, or there is no text.
     """
     texts = TokenRows.tokenised(_column(rows, "text"), encoder.text_ids)
-    following = TokenRows.tokenised(
-        _column(rows, "next_text"), lambda some: encoder.text_ids(some, settings.text_length)
-    )
+    reach = max(settings.text_length, settings.target_length or 0)
+    following = TokenRows.tokenised(_column(rows, "next_text"), lambda some: encoder.text_ids(some, reach))
     rule = _rule(settings, encoder, texts, vocabulary)
     batches = AdaptationBatches(texts, following, encoder, rule, settings, seed)
     return batches, _prior(settings, texts, vocabulary)

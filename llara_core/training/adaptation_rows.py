@@ -7,6 +7,7 @@ share it or how its rows are cut into micro-batches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,20 @@ BUCKET_BATCHES = 16
 
 
 _NO_TEXT: Ids = np.zeros(0, dtype=np.int32)
+
+
+class Piece(NamedTuple):
+    """What one row of a step is made of, as token ids.
+
+    Args:
+        text: what the model reads.
+        own: whose words EBAE's slots must name.
+        after: whose words EBAR's slots must name.
+    """
+
+    text: Ids
+    own: Ids
+    after: Ids
 
 
 class AdaptationBatches:
@@ -106,17 +121,17 @@ class AdaptationBatches:
             world: number of processes.
         """
         spans = self.plan[step]
-        pairs = [self._texts_of(*row) for row in spans.tolist()]
-        totals = self._totals(pairs)
+        pieces = [self._texts_of(*row) for row in spans.tolist()]
+        totals = self._totals(pieces)
         mine = share_of(spans[:, 2], rank, world)
         batches = [
-            self._collate([pairs[row] for row in rows])
+            self._collate([pieces[row] for row in rows])
             | {"row_ids": torch.from_numpy(spans[rows, 0])}
             | totals
             for rows in self._cut(mine, spans[mine, 2] + self._prompt)
         ]
         # A process without a row still takes part in the step: the bare prompts, charged for nothing.
-        return batches or [self._collate([(_NO_TEXT, _NO_TEXT)]) | totals]
+        return batches or [self._collate([Piece(_NO_TEXT, _NO_TEXT, _NO_TEXT)]) | totals]
 
     def _cut(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
         """Rows, longest first, as micro-batches: of near-equal lengths, or filling one sequence each."""
@@ -131,20 +146,20 @@ class AdaptationBatches:
         encoder = self.encoder
         return len(encoder.prefix_ids) + len(encoder.ebae_suffix_ids) + len(encoder.ebar_suffix_ids)
 
-    def _totals(self, pairs: Sequence[tuple[Ids, Ids]]) -> dict[str, Tensor]:
+    def _totals(self, pieces: Sequence[Piece]) -> dict[str, Tensor]:
         # The first token of a row has nothing before it to be predicted from.
         unseen = 0 if self.encoder.prefix_ids else 1
         counts = {
-            "ebae_total": self.rule.count(text for text, _ in pairs),
-            "ebar_total": self.rule.count(after for _, after in pairs),
-            "language_model_total": sum(max(len(text) - unseen, 0) for text, _ in pairs),
+            "ebae_total": self.rule.count(piece.own for piece in pieces),
+            "ebar_total": self.rule.count(piece.after for piece in pieces),
+            "language_model_total": sum(max(len(piece.text) - unseen, 0) for piece in pieces),
         }
         return {name: torch.tensor(count) for name, count in counts.items()}
 
-    def _collate(self, pairs: Sequence[tuple[Ids, Ids]]) -> dict[str, Tensor]:
-        """One micro-batch of (text, what EBAR foretells)."""
+    def _collate(self, pieces: Sequence[Piece]) -> dict[str, Tensor]:
+        """One micro-batch."""
         encoder = self.encoder
-        texts = [[*encoder.prefix_ids, *text.tolist()] for text, _ in pairs]
+        texts = [[*encoder.prefix_ids, *text.tolist()] for text, _, _ in pieces]
         suffixes = (encoder.ebae_suffix_ids, encoder.ebar_suffix_ids)
         slots, pad_id = encoder.template.slots_per_prompt, encoder.pad_id
         if self.settings.packing:
@@ -156,19 +171,22 @@ class AdaptationBatches:
             layout = joint_layout(texts, *suffixes, slots=slots, pad_id=pad_id)
             batch = {"input_ids": layout.input_ids, "segments": layout.segments, "slots": layout.slots}
         batch["counts"] = torch.tensor([int((batch["segments"] > 0).sum()), batch["segments"].numel()])
-        for name, targets in (("ebae", [text for text, _ in pairs]), ("ebar", [after for _, after in pairs])):
+        for name, targets in (("ebae", [one.own for one in pieces]), ("ebar", [one.after for one in pieces])):
             rows, ids, weights = self.rule.targets(targets)
             batch |= {f"{name}_rows": rows, f"{name}_ids": ids, f"{name}_weights": weights}
         return batch
 
-    def _texts_of(self, row: int, start: int, length: int) -> tuple[Ids, Ids]:
-        """The span itself, and what EBAR foretells: what follows it, or what stands around it."""
+    def _texts_of(self, row: int, start: int, length: int) -> Piece:
+        """The span, and what its slots must name: itself; what follows it, or what stands around it."""
         text, following = self.texts.row(row), self.next_texts.row(row)
         if self.settings.minimum_span is None:
-            return text[:length], following[: self.settings.text_length]
+            reach = self.settings.target_length
+            own = text[:length] if reach is None else text[:reach]
+            return Piece(text[:length], own, following[: reach or self.settings.text_length])
+        span = text[start : start + length]
         if self.settings.ebar_target == "around" and length < len(text):
             # A query is a short piece of what it looks for: the span must recall the rest of its passage.
             reach = self.settings.text_length
-            return text[start : start + length], text[max(0, start - reach) : start + length + reach]
+            return Piece(span, span, text[max(0, start - reach) : start + length + reach])
         after = np.concatenate([text[start + length : start + 2 * length], following[:length]])
-        return text[start : start + length], after[:length]
+        return Piece(span, span, after[:length])

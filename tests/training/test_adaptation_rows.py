@@ -40,6 +40,12 @@ def test_without_spans_the_start_of_the_text_foretells_the_next_passage() -> Non
     assert parts(batches().part(0)) == (TEXT[:8], TEXT[:8], FOLLOWING[:8])
 
 
+def test_targets_may_reach_further_than_what_is_read() -> None:
+    assert parts(batches(target_length=12).part(0)) == (TEXT[:8], TEXT[:12], FOLLOWING[:12])
+    with pytest.raises(ConfigError, match="leave out minimum_span"):
+        AdaptSettings.parse({"target_length": 12, "minimum_span": 4}, "adapt")
+
+
 def test_a_span_foretells_as_much_as_it_holds() -> None:
     seen = set()
     for step in range(20):
