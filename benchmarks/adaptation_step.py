@@ -21,7 +21,7 @@ import logging
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,8 +89,8 @@ class Task:
             ebar_suffix_ids=prompts.ebar_suffix, template=SimpleNamespace(slots_per_prompt=prompts.slots),
         )  # fmt: skip
 
-    def ours(self) -> list[float]:
-        """Loss of every step of ours, its gradients added up in the model."""
+    def our_batches(self) -> tuple[AdaptationBatches, AdaptSettings]:
+        """All steps of ours, and their settings."""
         settings = AdaptSettings(
             preset="released", steps=len(self.pairs) // self.shape.batch, batch_size=self.shape.batch,
             text_length=self.shape.length,
@@ -102,6 +102,11 @@ class Task:
             TokenRows.pack([after for _, after in self.pairs]),
             self.encoder, TargetRule(excluded), settings, 0, cut_rule(self.shape.device, None),
         )  # fmt: skip
+        return batches, settings
+
+    def ours(self) -> list[float]:
+        """Loss of every step of ours, its gradients added up in the model."""
+        batches, settings = self.our_batches()
         objective = AdaptationObjective(self.model, settings, len(self.prompts.prefix))
         losses = []
         for step in range(len(batches)):
@@ -113,13 +118,17 @@ class Task:
             losses.append(loss)
         return losses
 
-    def plain(self) -> list[float]:
-        """The same, plainly."""
-        losses = []
+    def plain_batches(self) -> Iterator[dict[str, Any]]:
+        """The published batch of every step."""
         for start in range(0, len(self.pairs), self.shape.batch):
             rows = self.pairs[start : start + self.shape.batch]
             texts, following = [text for text, _ in rows], [after for _, after in rows]
-            batch = published_batch(texts, texts, following, self.prompts)
+            yield published_batch(texts, texts, following, self.prompts)
+
+    def plain(self) -> list[float]:
+        """The same, plainly."""
+        losses = []
+        for batch in self.plain_batches():
             loss = published_loss(self.model, _moved(batch, self.shape.device), self.prompts)
             loss.backward()
             losses.append(loss.item())
@@ -129,6 +138,18 @@ class Task:
     def ways(self) -> dict[str, Callable[[], list[float]]]:
         """Both by name."""
         return {OURS: self.ours, PLAIN: self.plain}
+
+    def padding(self, way: str) -> float:
+        """Share of the positions of all steps that are padding."""
+        if way == OURS:
+            batches = self.our_batches()[0]
+            parts = [part["counts"] for step in range(len(batches)) for part in batches.part(step)]
+            real, positions = torch.stack(parts).sum(dim=0).tolist()
+        else:
+            masks = [batch["attention_mask"] for batch in self.plain_batches()]
+            real = sum(int(mask.sum()) for mask in masks)
+            positions = sum(mask.numel() for mask in masks)
+        return 1.0 - real / positions
 
     def flops(self) -> float:
         """Floating-point operations that the rows need, padding left out."""
@@ -243,7 +264,7 @@ def row(task: Task, case: str, name: str, seconds: dict[str, float], peak: dict[
     tokens = sum(len(text) + prompt for text, _ in task.pairs) / seconds[name]
     cells = [
         case, name, f"{seconds[name]:.2f}", f"{seconds[PLAIN] / seconds[name]:.2f}", f"{tokens:,.0f}",
-        f"{peak[name] / 2**20:,.0f}", f"{peak[name] / peak[PLAIN]:.2f}",
+        f"{task.padding(name):.1%}", f"{peak[name] / 2**20:,.0f}", f"{peak[name] / peak[PLAIN]:.2f}",
     ]  # fmt: skip
     if task.shape.device == "cuda":
         limit = peak_flops(torch.cuda.get_device_name(), bfloat16=True)
@@ -253,7 +274,7 @@ def row(task: Task, case: str, name: str, seconds: dict[str, float], peak: dict[
 
 def header(shape: Shape, rounds: int) -> list[str]:
     """Title, conditions and the table's head."""
-    columns = ["rows", "step", "s a round", "speed", "tokens/s", "peak memory, MiB", "share"]
+    columns = ["rows", "step", "s a round", "speed", "tokens/s", "padding", "peak memory, MiB", "share"]
     columns += ["model FLOPs utilisation"] if shape.device == "cuda" else []
     where = (
         f"{torch.cuda.get_device_name()}, bfloat16" if shape.device == "cuda" else "one CPU thread, float32"
