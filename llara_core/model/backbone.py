@@ -37,34 +37,13 @@ def build_from_scratch(
         ConfigError: the architecture is unknown, its dimensions do not fit each other, or it cannot run
             with that kernel.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers import AutoModelForCausalLM
 
-    if settings.architecture not in CONFIG_MAPPING:
-        hint = nearest(settings.architecture, ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt_neox"])
-        raise ConfigError(f"model.from_scratch.architecture: unknown {settings.architecture!r}{hint}")
-    if settings.hidden_size % settings.heads:
-        raise ConfigError(
-            f"model.from_scratch: hidden_size {settings.hidden_size} is not a multiple of "
-            f"heads {settings.heads}"
-        )
-    shared = settings.key_value_heads or settings.heads
-    if settings.heads % shared:
-        raise ConfigError(
-            f"model.from_scratch: heads {settings.heads} is not a multiple of key_value_heads {shared}"
-        )
+    _check_dimensions(settings)  # before the tokenizer's minutes
     tokenizer = train_tokenizer(settings, texts)
-    config = AutoConfig.for_model(
-        settings.architecture,
-        vocab_size=len(tokenizer),
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.intermediate_size,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=shared,
-        head_dim=settings.hidden_size // settings.heads,
-        max_position_embeddings=settings.max_positions,
-        tie_word_embeddings=settings.tie_embeddings,
+    config = from_scratch_config(
+        settings,
+        len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -82,6 +61,53 @@ def build_from_scratch(
                 f"({str(error).splitlines()[0]}); try model.attention: eager"
             ) from error
     return model, tokenizer
+
+
+def from_scratch_config(settings: FromScratchSettings, vocabulary: int, **token_ids: int | None) -> Any:
+    """The transformers configuration of a decoder that is built from scratch.
+
+    Args:
+        settings: architecture and dimensions.
+        vocabulary: V, tokens of its tokenizer.
+        token_ids: its special tokens, e.g. ``pad_token_id``.
+
+    Raises:
+        ConfigError: the architecture is unknown, or its dimensions do not fit each other.
+    """
+    from transformers import AutoConfig
+
+    _check_dimensions(settings)
+    return AutoConfig.for_model(
+        settings.architecture,
+        vocab_size=vocabulary,
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.key_value_heads or settings.heads,
+        head_dim=settings.hidden_size // settings.heads,
+        max_position_embeddings=settings.max_positions,
+        tie_word_embeddings=settings.tie_embeddings,
+        **token_ids,
+    )
+
+
+def _check_dimensions(settings: FromScratchSettings) -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if settings.architecture not in CONFIG_MAPPING:
+        hint = nearest(settings.architecture, ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt_neox"])
+        raise ConfigError(f"model.from_scratch.architecture: unknown {settings.architecture!r}{hint}")
+    if settings.hidden_size % settings.heads:
+        raise ConfigError(
+            f"model.from_scratch: hidden_size {settings.hidden_size} is not a multiple of "
+            f"heads {settings.heads}"
+        )
+    shared = settings.key_value_heads or settings.heads
+    if settings.heads % shared:
+        raise ConfigError(
+            f"model.from_scratch: heads {settings.heads} is not a multiple of key_value_heads {shared}"
+        )
 
 
 def add_slots(

@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from llara_core.config import FromScratchSettings, ModelSettings
+from llara_core.config import ModelSettings
 from llara_core.errors import ConfigError, ModelError
+from llara_core.model.backbone import from_scratch_config
 from llara_core.model.prompts import PromptEncoder, Template, resolve_template
-from llara_core.settings import nearest
 
 # Ids a plan uses for what is no text; any will do, since no number is ever computed.
 BEGIN, SLOT = 1, 2
@@ -49,7 +49,7 @@ def model_config(settings: ModelSettings, file: Path | None = None) -> Any:
     if file is not None:
         config = _from_file(file)
     elif settings.from_scratch is not None:
-        config = _from_scratch(settings.from_scratch)
+        config = from_scratch_config(settings.from_scratch, settings.from_scratch.vocabulary_size)
     else:
         config = _of_base(str(settings.base))
     text = config.get_text_config()
@@ -91,27 +91,6 @@ def _from_file(file: Path) -> Any:
         raise ConfigError(
             f"{file}: not the config.json of a transformers model ({type(error).__name__}: {error})"
         ) from None
-
-
-def _from_scratch(settings: FromScratchSettings) -> Any:
-    from transformers import AutoConfig
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    if settings.architecture not in CONFIG_MAPPING:
-        hint = nearest(settings.architecture, ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt_neox"])
-        raise ConfigError(f"model.from_scratch.architecture: unknown {settings.architecture!r}{hint}")
-    return AutoConfig.for_model(
-        settings.architecture,
-        vocab_size=settings.vocabulary_size,
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.intermediate_size,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.key_value_heads or settings.heads,
-        head_dim=settings.hidden_size // settings.heads,
-        max_position_embeddings=settings.max_positions,
-        tie_word_embeddings=settings.tie_embeddings,
-    )
 
 
 def build_model(config: Any, dtype: Any) -> Any:
