@@ -58,6 +58,7 @@ def test_real_rows_keep_their_lengths(benchmark: ModuleType) -> None:
     not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc"
 )
 def test_memory_is_above_the_level_before(benchmark: ModuleType) -> None:
-    task = make_task(benchmark, benchmark.EQUAL)
+    # Each way in a process of its own: in this one, what earlier tests freed would be used again unseen.
+    found = benchmark.memory(make_task(benchmark, benchmark.EQUAL))
     # Gradients alone of both embeddings, 32,016 by 16 in float32.
-    assert benchmark.own_memory(task, benchmark.OURS) > 2**21
+    assert min(found.values()) > 2**21
