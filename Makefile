@@ -59,6 +59,7 @@ bench: setup  ## measure against peers, and write docs/results/
 	@$(BIN)/python benchmarks/exact_search.py $(ARGS)
 	@$(BIN)/python benchmarks/contrastive_step.py
 	@$(BIN)/python benchmarks/adaptation_step.py
+	@$(BIN)/python benchmarks/padding.py
 	@$(BIN)/python benchmarks/plan_accuracy.py
 	@$(BIN)/python benchmarks/recipe_plans.py
 
