@@ -42,6 +42,7 @@ def test_a_folder_of_text_is_enough(place: Path) -> None:
     [
         (["--text", "{place}/texts", "--data", "pycode"], "--text and --data are both given"),
         (["--text", "{place}/nowhere"], "no such file or folder"),
+        (["--text", ""], "--text is empty (a variable that is not set?)"),
         (
             ["--text", "{place}/texts", "--base", "models:/llara-adapted@champion"],
             "stands in an MLflow registry, which only the pipelines can ask",

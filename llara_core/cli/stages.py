@@ -35,7 +35,7 @@ Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start over: do not go on from what an interrupted run has kept.")
 ]
 Text = Annotated[
-    Path | None,
+    str | None,  # a Path would turn an empty word into this folder
     typer.Option(help="File or folder of text (.txt, .md, .jsonl, plain or .gz) in place of --data."),
 ]
 OutputBundle = Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")]
@@ -76,7 +76,9 @@ def adapt(  # noqa: PLR0913, PLR0917 - one argument per option
     check_writable(output)
     if text is not None and data is not None:
         raise ConfigError("--text and --data are both given; the text to adapt on is one of them")
-    collection = read_text(text) if text is not None else read_data(data, settings, "optional")
+    if text is not None and not text.strip():
+        raise ConfigError("--text is empty (a variable that is not set?); name a file or folder of text")
+    collection = read_text(Path(text)) if text is not None else read_data(data, settings, "optional")
     rows = adaptation_rows(collection)
     with _start(settings, base, collection, output) as start, _checkpoints(output, fresh) as kept:
         _done(run_adapt(start, rows, settings.adapt, output, settings.seed, checkpoints=kept))
