@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llara_core.retrieval.index import search
+from llara_core.retrieval.exact import search
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "exact_search.md"
 DIMENSION, DEPTH = 256, 100
@@ -46,7 +46,7 @@ def plain_torch(queries: Vectors, corpus: Vectors) -> NDArray[np.int64]:
 
 
 def ours(queries: Vectors, corpus: Vectors) -> NDArray[np.int64]:
-    """``llara_core.retrieval.index.search``."""
+    """``llara_core.retrieval.exact.search``."""
     return search(queries, corpus, DEPTH)[1]
 
 

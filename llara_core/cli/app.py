@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from llara_core import __version__
-from llara_core.cli import judge, plan, selftest, stages, tools
+from llara_core.cli import encode, evaluate, plan, search, selftest, stages, tools
 from llara_core.errors import LlaraError
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -30,9 +30,9 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     stages.adapt,
     stages.mine,
     stages.finetune,
-    judge.evaluate,
-    judge.encode,
-    judge.search,
+    evaluate.evaluate,
+    encode.encode,
+    search.search,
     tools.doctor,
     selftest.selftest,
     plan.plan,

@@ -16,7 +16,7 @@ from llara_core.errors import DataError
 from llara_core.evaluation.metrics import PADDING, Qrels, evaluate_rows, trec_order
 from llara_core.evaluation.results import SystemResult
 from llara_core.retrieval.bm25 import Bm25
-from llara_core.retrieval.index import search
+from llara_core.retrieval.exact import search
 from llara_core.retrieval.vectors import Encoder, corpus_vectors
 
 logger = logging.getLogger(__name__)

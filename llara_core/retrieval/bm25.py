@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from llara_core.config import Bm25Settings
 from llara_core.errors import DataError
-from llara_core.retrieval.index import top_k
+from llara_core.retrieval.exact import top_k
 
 _WORD = re.compile(r"\w\w+")
 _LETTERS_OR_DIGITS = re.compile(r"[^\W\d_]+|\d+")  # with identifiers split, `x2` is two terms as well

@@ -20,7 +20,7 @@ from llara_core.data.collection import Collection
 from llara_core.errors import ConfigError
 from llara_core.progress import Progress
 from llara_core.retrieval.bm25 import Bm25
-from llara_core.retrieval.index import search
+from llara_core.retrieval.exact import search
 from llara_core.retrieval.vectors import Encoder, corpus_vectors
 from llara_core.retrieval.words import jaccard, word_set
 

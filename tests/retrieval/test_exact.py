@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from llara_core.errors import InputError
-from llara_core.retrieval import index
-from llara_core.retrieval.index import search, top_k
+from llara_core.retrieval import exact
+from llara_core.retrieval.exact import search, top_k
 
 WAYS = [
     pytest.param(True, id="faiss", marks=pytest.mark.skipif(not index._faiss(), reason="extra cpu or gpu")),
@@ -60,10 +60,10 @@ def test_blocks_do_not_change_the_answer(monkeypatch):
     rng = np.random.default_rng(1)
     queries = rng.integers(-2, 3, (11, 6)).astype(np.float32)  # small integers: ties everywhere
     corpus = rng.integers(-2, 3, (97, 6)).astype(np.float32)
-    monkeypatch.setattr(index, "_QUERY_BLOCK", 4)
-    monkeypatch.setattr(index, "_CORPUS_BLOCK", 10)
-    monkeypatch.setattr(index, "_FAISS_QUERY_BLOCK", 5)
-    monkeypatch.setattr(index, "_SETTLED_NUMBERS", 300)
+    monkeypatch.setattr(exact, "_QUERY_BLOCK", 4)
+    monkeypatch.setattr(exact, "_CORPUS_BLOCK", 10)
+    monkeypatch.setattr(exact, "_FAISS_QUERY_BLOCK", 5)
+    monkeypatch.setattr(exact, "_SETTLED_NUMBERS", 300)
     for faiss in (False, None):
         scores, rows = search(queries, corpus, 13, use_faiss=faiss)
         expected_scores, expected_rows = brute(queries, corpus, 13)
@@ -73,7 +73,7 @@ def test_blocks_do_not_change_the_answer(monkeypatch):
 
 def test_works_without_faiss(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr(index.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(exact.importlib.util, "find_spec", lambda name: None)
     scores, rows = search(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1)
     assert rows.ravel().tolist() == [0, 1, 2] and scores.ravel().tolist() == [1, 1, 1]
 
