@@ -10,7 +10,7 @@ from llara_core.retrieval import exact
 from llara_core.retrieval.exact import search, top_k
 
 WAYS = [
-    pytest.param(True, id="faiss", marks=pytest.mark.skipif(not index._faiss(), reason="extra cpu or gpu")),
+    pytest.param(True, id="faiss", marks=pytest.mark.skipif(not exact._faiss(), reason="extra cpu or gpu")),
     pytest.param(False, id="numpy"),
 ]
 
