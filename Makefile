@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # One rule at a time: set-up, stack and run depend on each other's files.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run scifact test test-slow lint types format setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain docs
+.PHONY: help run scifact evaluate test test-slow lint types format setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain docs
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ run: setup  ## the main job: from the Python code in this environment to a regis
 scifact: setup  ## the same on SciFact: make scifact DATA=/path/to/scifact (a BEIR folder)
 	@test -n "$(or $(DATA),$(LLARA_SCIFACT))" || { echo "make: name the BEIR folder: make scifact DATA=path/to/scifact" >&2; exit 2; }
 	@LLARA_SCIFACT="$(or $(DATA),$(LLARA_SCIFACT))" $(BIN)/python -m pipelines training --config configs/scifact.yaml $(ARGS)
+
+evaluate: setup  ## judge registered versions: make evaluate CONFIG=path/to.yaml (default: the champion on pycode)
+	@$(BIN)/python -m pipelines evaluation --config $(if $(filter file,$(origin CONFIG)),configs/evaluation.yaml,$(CONFIG)) $(ARGS)
 
 test: setup lint types  ## lint, types, import contracts and the default tests (under ten minutes on two cores)
 	@echo "make: tests"
@@ -57,11 +60,17 @@ $(READY): pyproject.toml constraints.txt
 
 bench: setup  ## measure against peers, and write docs/results/
 	@$(BIN)/python benchmarks/exact_search.py $(ARGS)
+	@$(BIN)/python benchmarks/metrics.py
+	@$(BIN)/python benchmarks/bm25.py
+	@$(BIN)/python benchmarks/encoding.py
+	@$(BIN)/python benchmarks/growth.py
+	@$(BIN)/python benchmarks/mining.py
 	@$(BIN)/python benchmarks/contrastive_step.py
 	@$(BIN)/python benchmarks/adaptation_step.py
 	@$(BIN)/python benchmarks/padding.py
 	@$(BIN)/python benchmarks/plan_accuracy.py
 	@$(BIN)/python benchmarks/recipe_plans.py
+	@$(BIN)/python benchmarks/evaluation_memory.py
 
 bench-gain: setup  ## does adaptation pay? an hour or two; goes on where it was: make bench-gain ARGS="--data path/to/scifact --wikipedia articles.jsonl.gz"
 	@$(BIN)/python benchmarks/adaptation_gain.py --parallel $(ARGS)

@@ -8,7 +8,8 @@ Ours: ``AdaptationBatches`` and ``AdaptationObjective``. Forward and backward pa
 batch, no optimiser. Loss and gradient norm of both are compared first. Times are medians of alternating
 rounds; on a CPU they are CPU seconds of one thread, which other work on the machine disturbs least. Memory
 is the peak above the level before the step, each way in a process of its own: resident memory (Linux:
-VmHWM after a reset through /proc/self/clear_refs), or CUDA's allocator.
+VmHWM after a reset through /proc/self/clear_refs), or CUDA's allocator. On a CPU, equal lengths have a third
+row: the matrix products that both ways must do, alone (benchmarks/matrix_products.py), in the same rounds.
 Writes docs/results/adaptation_step.md, on CUDA adaptation_step_cuda.md.
 """
 
@@ -21,22 +22,19 @@ import logging
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # tests.oracles, adaptation_texts
 
+from adaptation_task import PLAIN, Task  # noqa: E402
 from adaptation_texts import (  # noqa: E402
     EQUAL,
     REAL,
-    Pairs,
     Shape,
     clock,
     make_model,
@@ -44,132 +42,33 @@ from adaptation_texts import (  # noqa: E402
     read_texts,
     resident,
 )
+from matrix_products import BOUND, prepared, products_of  # noqa: E402
 
-from llara_core.config import AdaptSettings  # noqa: E402
-from llara_core.training.adaptation_rows import AdaptationBatches  # noqa: E402
-from llara_core.training.adaptation_targets import TargetRule, TokenRows  # noqa: E402
-from llara_core.training.flops import ForwardFlops, batch_work, peak_flops  # noqa: E402
-from llara_core.training.micro_batches import cut_rule  # noqa: E402
-from llara_core.training.objectives import AdaptationObjective  # noqa: E402
-from tests.oracles.published_adaptation_step import (  # noqa: E402
-    PublishedPrompts,
-    published_batch,
-    published_loss,
-)
+from llara_core.training.flops import peak_flops  # noqa: E402
+from tests.oracles.published_adaptation_step import PublishedPrompts  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results" / "adaptation_step.md"
-OURS, PLAIN = "llara", "published step, plain"
 # Deviation of loss and gradient norm that is still rounding, relative.
 TOLERANCE = {"cpu": 1e-4, "cuda": 3e-2}
+ABOUT_BOUND = (
+    f"The row “{BOUND}” is what no exact step made of torch's products can beat on this machine: those of "
+    "all linear layers over all positions, and of the output embedding over the predicted ones, forward and "
+    "backward, with attention, softmax and all else left out."
+)
 logger = logging.getLogger("adaptation_step")
 
 
-@dataclass
-class Task:
-    """Rows and model that both ways work on.
+def times(task: Task, rounds: int, bound: bool = False) -> dict[str, float]:
+    """Median seconds of each way over alternating rounds, after one that warms up and compares.
 
     Args:
-        shape: of model and step.
-        prompts: around every text.
-        model: with random weights.
-        pairs: as many rows as the steps need.
+        task: rows and model.
+        rounds: that are timed.
+        bound: time the bare matrix products too, as a way of their own (on a CPU).
     """
-
-    shape: Shape
-    prompts: PublishedPrompts
-    model: Any
-    pairs: Pairs
-
-    @property
-    def encoder(self) -> Any:
-        """The prompts as ``AdaptationBatches`` takes them."""
-        prompts = self.prompts
-        return SimpleNamespace(
-            prefix_ids=prompts.prefix, ebae_suffix_ids=prompts.ebae_suffix, pad_id=prompts.pad_id,
-            ebar_suffix_ids=prompts.ebar_suffix, template=SimpleNamespace(slots_per_prompt=prompts.slots),
-        )  # fmt: skip
-
-    def our_batches(self) -> tuple[AdaptationBatches, AdaptSettings]:
-        """All steps of ours, and their settings."""
-        settings = AdaptSettings(
-            preset="released", steps=len(self.pairs) // self.shape.batch, batch_size=self.shape.batch,
-            text_length=self.shape.length,
-        )  # fmt: skip
-        excluded = np.zeros(self.model.config.vocab_size, dtype=bool)
-        excluded[list(self.prompts.special_ids)] = True
-        batches = AdaptationBatches(
-            TokenRows.pack([text for text, _ in self.pairs]),
-            TokenRows.pack([after for _, after in self.pairs]),
-            self.encoder, TargetRule(excluded), settings, 0, cut_rule(self.shape.device, None),
-        )  # fmt: skip
-        return batches, settings
-
-    def ours(self) -> list[float]:
-        """Loss of every step of ours, its gradients added up in the model."""
-        batches, settings = self.our_batches()
-        objective = AdaptationObjective(self.model, settings, len(self.prompts.prefix))
-        losses = []
-        for step in range(len(batches)):
-            loss = 0.0
-            for batch in batches.part(step):
-                terms = objective(_moved(batch, self.shape.device))
-                terms["loss"].backward()
-                loss += terms["loss"].item()
-            losses.append(loss)
-        return losses
-
-    def plain_batches(self) -> Iterator[dict[str, Any]]:
-        """The published batch of every step."""
-        for start in range(0, len(self.pairs), self.shape.batch):
-            rows = self.pairs[start : start + self.shape.batch]
-            texts, following = [text for text, _ in rows], [after for _, after in rows]
-            yield published_batch(texts, texts, following, self.prompts)
-
-    def plain(self) -> list[float]:
-        """The same, plainly."""
-        losses = []
-        for batch in self.plain_batches():
-            loss = published_loss(self.model, _moved(batch, self.shape.device), self.prompts)
-            loss.backward()
-            losses.append(loss.item())
-        return losses
-
-    @property
-    def ways(self) -> dict[str, Callable[[], list[float]]]:
-        """Both by name."""
-        return {OURS: self.ours, PLAIN: self.plain}
-
-    def padding(self, way: str) -> float:
-        """Share of the positions of all steps that are padding."""
-        if way == OURS:
-            batches = self.our_batches()[0]
-            parts = [part["counts"] for step in range(len(batches)) for part in batches.part(step)]
-            real, positions = torch.stack(parts).sum(dim=0).tolist()
-        else:
-            masks = [batch["attention_mask"] for batch in self.plain_batches()]
-            real = sum(int(mask.sum()) for mask in masks)
-            positions = sum(mask.numel() for mask in masks)
-        return 1.0 - real / positions
-
-    def flops(self) -> float:
-        """Floating-point operations that the rows need, padding left out."""
-        settings = AdaptSettings(preset="released", text_length=self.shape.length, batch_size=len(self.pairs))
-        rule = TargetRule(np.zeros(self.model.config.vocab_size, dtype=bool))
-        rows = [TokenRows.pack([pair[side] for pair in self.pairs]) for side in (0, 1)]
-        batches = AdaptationBatches(rows[0], rows[1], self.encoder, rule, settings, 0)
-        objective = AdaptationObjective(self.model, settings, len(self.prompts.prefix))
-        forward = ForwardFlops(self.model)
-        return 3.0 * sum(forward.total(batch_work(objective, batch)) for batch in batches.part(0))
-
-
-def _moved(batch: dict[str, Any], device: str) -> dict[str, Any]:
-    return {name: value.to(device) for name, value in batch.items()}
-
-
-def times(task: Task, rounds: int) -> dict[str, float]:
-    """Median seconds of each way over alternating rounds, after one that warms up and compares."""
     found: dict[str, list[float]] = {name: [] for name in task.ways}
     seen: dict[str, tuple[float, float]] = {}
+    products = prepared(products_of(task.model, task.work())) if bound else None
     for number in range(rounds + 1):
         for name, way in task.ways.items():
             task.model.zero_grad(set_to_none=True)
@@ -179,12 +78,18 @@ def times(task: Task, rounds: int) -> dict[str, float]:
                 found[name].append(clock(task.shape.device) - start)
                 logger.info("%s: %.2f s", name, found[name][-1])
             seen[name] = (sum(losses) / len(losses), _gradient_norm(task.model))
-    # Steps of other rows have other gradients: they are only compared where there is one step.
-    pairs = list(zip(*seen.values(), strict=True))[: 2 if len(task.pairs) == task.shape.batch else 0]
-    for one, other in pairs:
-        if abs(one - other) > TOLERANCE[task.shape.device] * abs(other):
-            raise SystemExit(f"loss or gradient norm differ: {one} and {other}; not the same step")
+        if products:
+            seconds = products()
+            found.setdefault(BOUND, []).extend([seconds] if number else [])
+    if len(task.pairs) == task.shape.batch:  # steps of other rows have other gradients
+        _compare(*seen.values(), TOLERANCE[task.shape.device])
     return {name: statistics.median(values) for name, values in found.items()}
+
+
+def _compare(first: tuple[float, float], second: tuple[float, float], tolerance: float) -> None:
+    for one, other in zip(first, second, strict=True):
+        if abs(one - other) > tolerance * abs(other):
+            raise SystemExit(f"loss or gradient norm differ: {one} and {other}; not the same step")
 
 
 def _gradient_norm(model: Any) -> float:
@@ -249,9 +154,10 @@ def main() -> int:
     prompts, texts, source = read_texts()
     for case, kind in ((EQUAL, "random ids"), (REAL, source)):
         task = Task(shape, prompts, make_model(shape), make_pairs(shape, case, prompts, texts))
-        seconds, peak = times(task, chosen.rounds), memory(task)
-        lines += [row(task, f"{case}: {kind}", name, seconds, peak) for name in task.ways]
-        logger.info("%s\n%s", lines[-2], lines[-1])
+        seconds = times(task, chosen.rounds, bound=case == EQUAL and shape.device == "cpu")
+        peak = memory(task)
+        lines += [row(task, f"{case}: {kind}", name, seconds, peak) for name in seconds]
+        logger.info("%s", "\n".join(lines[-len(seconds) :]))
     if chosen.output:
         chosen.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
         logger.info("wrote %s", chosen.output)
@@ -262,10 +168,12 @@ def row(task: Task, case: str, name: str, seconds: dict[str, float], peak: dict[
     """One line of the table."""
     prompt = len(task.prompts.prefix) + len(task.prompts.ebae_suffix) + len(task.prompts.ebar_suffix)
     tokens = sum(len(text) + prompt for text, _ in task.pairs) / seconds[name]
-    cells = [
-        case, name, f"{seconds[name]:.2f}", f"{seconds[PLAIN] / seconds[name]:.2f}", f"{tokens:,.0f}",
-        f"{task.padding(name):.1%}", f"{peak[name] / 2**20:,.0f}", f"{peak[name] / peak[PLAIN]:.2f}",
-    ]  # fmt: skip
+    cells = [case, name, f"{seconds[name]:.2f}", f"{seconds[PLAIN] / seconds[name]:.2f}", f"{tokens:,.0f}"]
+    cells += (
+        [f"{task.padding(name):.1%}", f"{peak[name] / 2**20:,.0f}", f"{peak[name] / peak[PLAIN]:.2f}"]
+        if name in task.ways
+        else ["", "", ""]
+    )
     if task.shape.device == "cuda":
         limit = peak_flops(torch.cuda.get_device_name(), bfloat16=True)
         cells.append("unknown" if limit is None else f"{task.flops() / seconds[name] / limit:.0%}")
@@ -287,6 +195,7 @@ def header(shape: Shape, rounds: int) -> list[str]:
         f"{shape.batch} a step; preset `released`; {where}, torch {torch.__version__.split('+')[0]}; medians "
         f"of {rounds} alternating rounds. Equal lengths: one step a round; real lengths: {shape.steps}. "
         "Speed is against the published step, memory above the level before the step.",
+        *([] if shape.device == "cuda" else ["", ABOUT_BOUND]),
         "",
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llara_core.errors import DataError
 from llara_core.evaluation.report_text import SIGNIFICANT
-from llara_core.evaluation.significance import paired_randomisation
+from llara_core.evaluation.significance import holm, paired_randomisation
 
 STAGES = {"zero_shot": "adapted, no label seen", "finetuned": "fine-tuned"}
 # Differences that look into why: does the second term add to the first, and which text, which target?
@@ -67,15 +67,6 @@ def summarise(study: Study, arms: Sequence[str], seeds: Sequence[int]) -> dict[s
         "minutes": sum(sum(one["seconds"].values()) for one in cells.values()) / 60,
         "environments": _environments(list(cells.values())),
     }
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p-values adjusted for their number (Holm, 1979): step down, never below the one before."""
-    adjusted, least = {}, 0.0
-    for place, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
-        least = max(least, min(1.0, (len(p_values) - place) * p_values[name]))
-        adjusted[name] = least
-    return adjusted
 
 
 def _records(

@@ -1,4 +1,7 @@
-"""One case of ``plan_accuracy.py``: a stage of a small model, planned or measured in a process of its own."""
+"""One case of ``plan_accuracy.py``: a stage of a small model, planned or measured in a process of its own.
+
+.venv/bin/python -m benchmarks.plan_cases "finetune, full" cpu     (or cuda)
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,11 @@ CASES: dict[str, tuple[ModelSettings, AdaptSettings | FinetuneSettings]] = {
                heads=4, key_value_heads=2),
         AdaptSettings(preset="from_scratch", batch_size=24, text_length=96),
     ),
+    "adapt, released, packed sequences": (
+        _model("llama2vec", vocabulary_size=8000, hidden_size=256, intermediate_size=688, layers=3, heads=4),
+        AdaptSettings(preset="released", batch_size=24, text_length=96, packing=True,
+                      micro_batch_tokens=1536),
+    ),
     "adapt, LoRA, recomputed layers": (
         _model("llama2vec", vocabulary_size=8000, hidden_size=256, intermediate_size=1024, layers=5, heads=4),
         AdaptSettings(batch_size=48, text_length=128, lora=LORA, gradient_checkpointing=True),
@@ -93,50 +101,87 @@ class Steps:
         return [dict(batch) for batch in self.share]
 
 
-def subject_of(model: ModelSettings) -> Subject:
-    """One CPU process that trains the model."""
-    return Subject(model, model_config(model), PlanEncoder(model), "cpu")
+class ResidentMemory:
+    """How far this process's resident memory rises above its level now (Linux)."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self.before = _status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+
+    def peak(self) -> float:
+        """Bytes, the most so far."""
+        return _status("VmHWM") - self.before
 
 
-def predicted(name: str) -> dict[str, float]:
+class DeviceMemory:
+    """How far what torch has allocated on the GPU rises above its level now."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        self.before = torch.cuda.memory_allocated()
+
+    def peak(self) -> float:
+        """Bytes, the most so far."""
+        return float(torch.cuda.max_memory_allocated() - self.before)
+
+
+GAUGES: dict[str, type[ResidentMemory] | type[DeviceMemory]] = {"cpu": ResidentMemory, "cuda": DeviceMemory}
+
+
+def subject_of(model: ModelSettings, device: str = "cpu") -> Subject:
+    """One process that trains the model."""
+    return Subject(model, model_config(model), PlanEncoder(model), device)
+
+
+def predicted(name: str, device: str = "cpu") -> dict[str, float]:
     """Bytes at the peak and FLOPs of a step, as planned."""
     model, settings = CASES[name]
-    found = rehearse_stage(subject_of(model), settings)
+    found = rehearse_stage(subject_of(model, device), settings)
     return {"bytes": float(found.peak), "flops": float(found.flops), "parameters": float(found.parameters)}
 
 
-def measured(name: str) -> dict[str, float]:
-    """The same of a run of a few steps, above what the process took before there was a model."""
+def measured(name: str, device: str = "cpu") -> dict[str, float]:
+    """The same of a run of a few steps, above what the device held before there was a model.
+
+    The engine trains on a GPU where there is one, unless ``ACCELERATE_USE_CPU`` says otherwise.
+
+    Args:
+        name: of ``CASES``.
+        device: ``cpu`` or ``cuda``, the one that the engine trains on.
+    """
     model, settings = CASES[name]
     warm = model.model_copy(update={"from_scratch": model.from_scratch.model_copy(update={  # type: ignore[union-attr]
         "vocabulary_size": 64, "hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 4,
         "key_value_heads": 4})})  # fmt: skip
-    _run(warm, settings.model_copy(update={"batch_size": 2, "micro_batch_tokens": None}))
-    share = _share(model, settings)
-    gc.collect()
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-    objective = _run(model, settings, share)
-    peak = _status("VmHWM")
+    _run(warm, settings.model_copy(update={"batch_size": 2, "micro_batch_tokens": None}), device)
+    share = _share(model, settings, device)
+    gauge = GAUGES[device]()
+    objective = _run(model, settings, device, share)
+    peak = gauge.peak()
     counter = FlopCounterMode(display=False, custom_mapping=MISSING_FORMULAS)
     with counter:
         for batch in share:
-            inputs = {key: tensor for key, tensor in batch.items() if key not in ("counts", "row_ids")}
+            inputs = {key: part.to(device) for key, part in batch.items() if key not in ("counts", "row_ids")}
             objective(inputs)["loss"].backward()
-    return {"bytes": peak - before, "flops": float(counter.get_total_flops())}
+    return {"bytes": peak, "flops": float(counter.get_total_flops())}
 
 
-def _share(model: ModelSettings, settings: AdaptSettings | FinetuneSettings) -> Part:
-    subject = subject_of(model)
+def _share(model: ModelSettings, settings: AdaptSettings | FinetuneSettings, device: str) -> Part:
+    subject = subject_of(model, device)
     if isinstance(settings, AdaptSettings):
         return adaptation_parts(subject, settings)[0]
     return finetuning_part(subject, settings)
 
 
-def _run(model: ModelSettings, settings: AdaptSettings | FinetuneSettings, share: Part | None = None) -> Any:
+def _run(
+    model: ModelSettings, settings: AdaptSettings | FinetuneSettings, device: str, share: Part | None = None
+) -> Any:
     """Train a few steps with the stage's engine; the objective, for counting."""
-    subject = subject_of(model)
-    share = share or _share(model, settings)
+    subject = subject_of(model, device)
+    share = share or _share(model, settings, device)
     adapts = isinstance(settings, AdaptSettings)
     decoder = build_model(subject.config, torch.float32)
     slots: Sequence[int] = range(subject.vocabulary - 2, subject.vocabulary) if adapts else ()
@@ -161,4 +206,4 @@ def _status(field: str) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sys.stdout.write(json.dumps(measured(sys.argv[1])) + "\n")
+    sys.stdout.write(json.dumps(measured(*sys.argv[1:3])) + "\n")

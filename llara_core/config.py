@@ -20,14 +20,15 @@ from pydantic import (
 from typing_extensions import Self
 
 from llara_core.errors import ConfigError
+from llara_core.mining_settings import MineSettings, ShareSettings, VetoSettings
 from llara_core.settings import Settings
 from llara_core.training_settings import AdaptSettings, FinetuneSettings, LoraSettings, OptimizerSettings
 
 __all__ = [
     "AdaptSettings", "AdaptationSettings", "Bm25Settings", "CollectionSettings", "EvaluateSettings",
     "FinetuneSettings", "FromScratchSettings", "LoraSettings", "MineSettings", "ModelSettings",
-    "OptimizerSettings", "PromoteSettings", "PycodeSettings", "RegistrySettings", "TemplateSettings",
-    "TextSettings", "TrainingSettings",
+    "OptimizerSettings", "PromoteSettings", "PycodeSettings", "RegistrySettings", "ShareSettings",
+    "TemplateSettings", "TextSettings", "TrainingSettings", "VetoSettings",
 ]  # fmt: skip
 
 DEFAULT_PACKAGES = (
@@ -56,7 +57,10 @@ class PycodeSettings(Settings):
 
 
 class CollectionSettings(Settings):
-    """Where the text comes from: ``pycode``, or a BEIR folder (``~`` and variables are expanded)."""
+    """Where the text comes from: ``pycode``, or a BEIR folder, zip or Hugging Face id (``hf:owner/name``).
+
+    ``~`` and variables are expanded.
+    """
 
     source: str = "pycode"
     name: str | None = None
@@ -66,7 +70,7 @@ class CollectionSettings(Settings):
 
     @property
     def folder(self) -> Path | None:
-        """The BEIR folder, or None for a built-in collection.
+        """The BEIR folder, zip or hub id, or None for a built-in collection.
 
         Raises:
             ConfigError: the source names an environment variable that is not set, or is empty.
@@ -167,19 +171,6 @@ class ModelSettings(Settings):
         return self
 
 
-class MineSettings(Settings):
-    """Hard negatives from BM25 and from the adapted model's own search."""
-
-    split: str = "train"
-    queries: PositiveInt | None = None  # mined for this many, drawn by the seed; None: for all
-    negatives: PositiveInt = 8  # kept per query
-    bm25_depth: NonNegativeInt = 50
-    dense_depth: NonNegativeInt = 50
-    skip_top: NonNegativeInt = 0  # ranks left out at the top of each list
-    positive_margin: float = Field(0.95, gt=0.0, le=1.0)  # dense score at most this share of the positive's
-    near_duplicate: float = Field(0.8, gt=0.0, le=1.0)  # word-set Jaccard with a positive
-
-
 class Bm25Settings(Settings):
     """The lexical baseline; the defaults are the fair ones (stemmed, identifiers split)."""
 
@@ -196,7 +187,8 @@ class EvaluateSettings(Settings):
 
     split: str = "test"
     train_split: str = "train"  # for the leak-free subsets
-    depth: PositiveInt = Field(100, ge=100)  # recall@100 and MAP@100 need it
+    depth: PositiveInt = Field(100, ge=100)  # recall@100 and MAP@100 need it; 1000 for BEIR's metrics at 1000
+    vectors: Literal["float32", "float16"] = "float32"  # how passages' vectors are kept; float16 halves them
     without_adaptation: bool = True  # the arm that shows what adaptation is worth
     leak_free_subsets: bool = True
     bm25: Bm25Settings = Bm25Settings()

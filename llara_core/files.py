@@ -110,6 +110,15 @@ def unwritable(target: Path, error: OSError) -> DataError:
     )
 
 
+def check_replaceable(target: Path, replace: tuple[str, ...]) -> None:
+    """Refuse what ``new_folder`` would refuse, before long work.
+
+    Raises:
+        DataError: the folder exists and holds something else than an earlier output of ours.
+    """
+    _refuse_foreign(target.absolute(), replace)
+
+
 def _refuse_foreign(target: Path, replace: tuple[str, ...]) -> None:
     if target.is_dir() and any(target.iterdir()) and not any((target / name).exists() for name in replace):
         raise DataError(

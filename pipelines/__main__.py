@@ -50,33 +50,33 @@ def adaptation(
 
 
 @app.command()
+def evaluation(
+    config: Config = Path("configs/evaluation.yaml"),
+    stack: Stack = None,
+    no_cache: NoCache = False,
+    debug: Debug = False,
+) -> None:
+    """Judge registered versions, model folders and BM25 on a list of collections."""
+    _exit(lambda: _run("evaluation", config, stack, no_cache, debug), debug)
+
+
+@app.command()
 def stack(debug: Debug = False) -> None:
     """Import the stack llara-local and write .local/env."""
     _exit(_stack, debug)
 
 
 def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug: bool) -> None:
-    # Settings are read before ZenML is imported: a typing error is told in a second, not in ten.
-    from llara_core.config import AdaptationSettings, TrainingSettings
-    from llara_core.settings import load_yaml
-    from pipelines import preflight
-
     started = time.monotonic()
-    settings_type = {"training": TrainingSettings, "adaptation": AdaptationSettings}[kind]
-    settings = settings_type.parse(load_yaml(config).get("parameters"), "parameters")
-    local = environment.local_folder()
-    preflight.check(settings, local)
-    environment.apply()
-    preflight.check_registry(settings.model)
-    environment.write_files()
-    _say(f"Starting: {config} (state in {local})")
+    settings_type = _check(kind, config)
+    _say(f"Starting: {config} (state in {environment.local_folder()})")
 
     from pipelines import quiet
 
     quiet.before_imports()
     from rich.console import Console
 
-    from pipelines import outcome, run_configuration, stacks
+    from pipelines import evaluation_outcome, outcome, run_configuration, stacks
 
     steps, pipeline = _pipeline(kind)
     if not debug:
@@ -85,19 +85,52 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
     identity = stacks.stack_id(stack_name) if stack_name else stacks.ensure_local_stack()
     # The choice holds for this process alone; the user's active stack stays what it is.
     os.environ["ZENML_ACTIVE_STACK_ID"] = identity
+    incomplete: BaseException | None = None
     with run_configuration.for_this_run(config, no_cache) as file:
-        run: Any = pipeline.with_options(config_path=str(file))()
+        try:
+            run: Any = pipeline.with_options(config_path=str(file))()
+        except Exception as error:
+            # What an evaluation could judge is shown, whatever else of it failed.
+            run, incomplete = evaluation_outcome.unfinished_run(kind, _chain(error)), error
     console = Console(width=None if sys.stdout.isatty() else 132)
-    {"training": outcome.show, "adaptation": outcome.show_adaptation}[kind](run, console)
+    shown = {"training": outcome.show, "adaptation": outcome.show_adaptation}
+    shown.get(kind, evaluation_outcome.show)(run, console)
     console.print(f"[bold]Took[/]       {time.monotonic() - started:.0f} s", highlight=False)
+    if incomplete is not None:
+        raise incomplete
 
 
-def _pipeline(kind: str) -> tuple[tuple[str, ...], Any]:
-    """Names of the steps, and the pipeline; imported when wanted, since ZenML takes seconds."""
+def _check(kind: str, config: Path) -> Any:
+    """Check settings, data and registry, and make the environment; returns the kind of settings.
+
+    Settings are read before ZenML is imported: a typing error is told in a second, not in ten.
+    """
+    from llara_core.config import AdaptationSettings, TrainingSettings
+    from llara_core.evaluation_settings import EvaluationSettings
+    from llara_core.settings import load_yaml
+    from pipelines import preflight
+
+    kinds: dict[str, Any] = {"training": TrainingSettings, "adaptation": AdaptationSettings}
+    settings_type = kinds.get(kind, EvaluationSettings)
+    settings = settings_type.parse(load_yaml(config).get("parameters"), "parameters")
+    preflight.check(settings, environment.local_folder())
+    environment.apply()
+    preflight.check_registry(settings)
+    environment.write_files()
+    return settings_type
+
+
+def _pipeline(kind: str) -> tuple[Any, Any]:
+    """Names of the steps, or what gives them, and the pipeline; imported late, since ZenML takes seconds."""
     if kind == "training":
-        from pipelines.training import STEPS, training_pipeline
+        from pipelines.training import step_names, training_pipeline
 
-        return STEPS, training_pipeline
+        return step_names, training_pipeline
+    if kind == "evaluation":
+        from pipelines.evaluation import evaluation_pipeline
+        from pipelines.evaluation import step_names as evaluation_step_names
+
+        return evaluation_step_names, evaluation_pipeline
     from pipelines.adaptation import STEPS as ADAPTATION_STEPS
     from pipelines.adaptation import adaptation_pipeline
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from llara_core.evaluation.report_charts import subset_name
 from llara_core.evaluation.report_text import narrower
 from pipelines import champions
 from steps.stored.comparison import open_comparison
-from steps.workspace import DATA_DOCS_PAGE, publish_page, publish_report
+from steps.workspace import DATA_DOCS_PAGE, audit_page_of, publish_page, publish_report
 
 HEADINGS = {
     "ndcg_at_10": "nDCG@10",
@@ -48,8 +49,14 @@ def show(run: Any, console: Console) -> None:
     data_docs = publish_page(_output(run, "validate", "data_docs"), DATA_DOCS_PAGE)
     console.print(f"[bold]Report[/]     {report}", highlight=False, soft_wrap=True)
     console.print(f"[bold]Data Docs[/]  {data_docs}", highlight=False, soft_wrap=True)
+    for step in sorted((one for one in run.steps if one.startswith("audit")), key=len):
+        audit = publish_page(_output(run, step, "mining_audit"), audit_page_of(step))
+        console.print(f"[bold]Negatives[/]  {audit}", highlight=False, soft_wrap=True)
     if promotion["promoted"]:
-        folders = (_output(run, "finetune", "finetuned_model"), _output(run, "ingest", "collection"))
+        folders = (
+            _output(run, last_round(run.steps), "finetuned_model"),
+            _output(run, "ingest", "collection"),
+        )
         command = champions.search_command(promotion["name"], *(one.path for one in folders))
         if command:
             console.print(f"[bold]Search[/]     {escape(command)}", highlight=False, soft_wrap=True)
@@ -145,6 +152,12 @@ def subset_table(comparison: Comparison) -> Table | None:
         values = [subset["systems"][system][MAIN_METRIC]["mean"] for subset in subsets]
         result.add_row(system, *(f"{value:.4f}" for value in values))
     return result
+
+
+def last_round(steps: Iterable[str]) -> str:
+    """Name of the step that fine-tuned last: that of the last round of mining."""
+    rounds = [name for name in steps if re.fullmatch(r"finetune(_round_[0-9]+)?", name)]
+    return max(rounds, key=lambda name: int(name.removeprefix("finetune").removeprefix("_round_") or 1))
 
 
 def _change(row: Mapping[str, Any], gain: str, p_value: str) -> str:

@@ -12,56 +12,83 @@ from llara_core.config import (
     ModelSettings,
     TrainingSettings,
 )
+from llara_core.data.hub import is_repository, repository_id
+from llara_core.data.zips import split_zip, zip_members
 from llara_core.errors import ConfigError, DataError, ModelError
+from llara_core.evaluation_settings import BM25, EvaluationSettings
 from llara_core.files import check_writable
+from pipelines.judged import judged_collections
 
 _FIX = "give model.base the folder or id of a decoder"
 
 
-def check(settings: TrainingSettings | AdaptationSettings, local: Path) -> None:
-    """Data folder or text, model folder and the folder for results.
+def check(settings: TrainingSettings | AdaptationSettings | EvaluationSettings, local: Path) -> None:
+    """Data folders or text, model folders and the folder for results.
 
     Raises:
         ConfigError: a path names an environment variable that is not set.
         DataError: a data file is missing, or the local folder cannot be written.
-        ModelError: the model folder holds no model.
+        ModelError: a model folder holds no model.
     """
     check_writable(local / "work" / "probe")
+    if isinstance(settings, EvaluationSettings):
+        for judged in judged_collections(settings):
+            _data(judged.settings, "collections")
+        for one in settings.models:
+            if one.model != BM25 and not one.model.startswith(REGISTRY):
+                _bundle(one.model)
+        return
     if isinstance(settings, AdaptationSettings):
         _text(settings)
     else:
-        _data(settings.collection)
+        _data(settings.collection, "collection.source")
     _model(settings.model)
 
 
-def check_registry(settings: ModelSettings) -> None:
-    """Where the base refers to the model registry: that the registry answers and has the version.
+def check_registry(settings: TrainingSettings | AdaptationSettings | EvaluationSettings) -> None:
+    """Where the settings refer to the model registry: that it answers and has the version.
 
     The environment must be set before (``environment.apply``), since it says which registry is meant.
 
     Raises:
         ConfigError: the registry cannot be reached, or has no such model, alias or version.
     """
-    if settings.base is None or not settings.base.startswith(REGISTRY):
+    if isinstance(settings, EvaluationSettings):
+        for one in settings.models:
+            _reference(one.model, "models", "train one first: make run")
+    elif settings.model.base is not None:
+        advice = "run the adaptation pipeline first: python -m pipelines adaptation"
+        _reference(settings.model.base, "model.base", advice)
+
+
+def _reference(reference: str, where: str, advice: str) -> None:
+    if not reference.startswith(REGISTRY):
         return
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     database = Path(tracking.removeprefix("sqlite:///"))
     if tracking.startswith("sqlite:///") and not database.exists():  # MLflow would make an empty one
         raise ConfigError(
-            f"model.base: {settings.base}: nothing is registered yet ({database} does not exist); run the "
-            "adaptation pipeline first: python -m pipelines adaptation"
+            f"{where}: {reference}: nothing is registered yet ({database} does not exist); {advice}"
         )
     from steps import registry
 
-    registry.find(settings.base)
+    registry.find(reference, where)
 
 
-def _data(settings: CollectionSettings) -> None:
+def _data(settings: CollectionSettings, where: str) -> None:
+    """What can be told of a collection without reading it; the hub is not asked."""
     folder = settings.folder
-    if folder is None:
+    if folder is None or repository_id(folder) is not None:
+        return
+    if is_repository(folder):
+        return
+    if (place := split_zip(folder)) is not None:
+        zip_members(place[0])
         return
     if not folder.is_dir():
-        raise DataError("no such folder; collection.source names a BEIR folder, or pycode", file=folder)
+        raise DataError(
+            f"no such folder; {where} names a BEIR folder or zip, a Hugging Face id, or pycode", file=folder
+        )
     if (folder / "collection.json").is_file():
         return
     for name in ("corpus.jsonl", "queries.jsonl"):
@@ -94,3 +121,13 @@ def _model(settings: ModelSettings) -> None:
         raise ModelError(f"{folder}: no config.json in it, so no Hugging Face model; {_FIX}")
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise ModelError(f"{folder}: no weights (*.safetensors) in it; {_FIX}")
+
+
+def _bundle(model: str) -> None:
+    """A folder that is judged must be a bundle of ours."""
+    from llara_core.model.bundle import read_bundle
+
+    try:
+        read_bundle(Path(model).expanduser())
+    except ModelError as error:
+        raise ModelError(f"models: {error}") from None

@@ -6,7 +6,7 @@ ZenML drops unknown top-level keys without a word and only warns about unknown s
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,12 +19,16 @@ from llara_core.settings import Settings, load_yaml, nearest
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
-def check(path: Path, steps: Collection[str], settings_type: type[SettingsType]) -> SettingsType:
+def check(
+    path: Path,
+    steps: Collection[str] | Callable[[SettingsType], Collection[str]],
+    settings_type: type[SettingsType],
+) -> SettingsType:
     """Check the whole file before anything runs; returns the settings it holds.
 
     Args:
         path: a ZenML run configuration whose ``parameters`` are fields of the settings.
-        steps: names of the pipeline's steps.
+        steps: names of the pipeline's steps, or what gives them where they depend on the settings.
         settings_type: what the pipeline is told by, e.g. ``TrainingSettings``.
 
     Raises:
@@ -35,10 +39,11 @@ def check(path: Path, steps: Collection[str], settings_type: type[SettingsType])
 
     values = load_yaml(path)
     _known(values, PipelineRunConfiguration.model_fields, f"{path}: unknown key")
-    for name, entry in _mapping(values, "steps", path).items():
-        _known([name], steps, f"{path}: steps: unknown step")
-        _step(name, entry, path)
     settings = settings_type.parse(_mapping(values, "parameters", path), "parameters")
+    known = steps(settings) if callable(steps) else steps
+    for name, entry in _mapping(values, "steps", path).items():
+        _known([name], known, f"{path}: steps: unknown step")
+        _step(name, entry, path)
     try:
         PipelineRunConfiguration.model_validate(values)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from zenml.enums import ExecutionMode
 from llara_core.config import REGISTRY, TrainingSettings
 from pipelines.options import for_stack, readable_errors
 from steps.adapt import adapt
+from steps.audit import audit
 from steps.evaluate import evaluate
 from steps.finetune import finetune
 from steps.identify import identify
@@ -24,9 +25,21 @@ from steps.segment import segment
 from steps.validate import validate
 
 STEPS = (
-    "identify", "ingest", "validate", "segment", "prepare", "adapt", "mine", "finetune",
+    "identify", "ingest", "validate", "segment", "prepare", "adapt", "mine", "audit", "finetune",
     "finetune_without_adaptation", "evaluate", "report", "register", "promote", "resolve",
 )  # fmt: skip
+REPEATED = ("mine", "audit", "finetune")  # once a round
+
+
+def round_id(step: str, number: int) -> str:
+    """Name of a repeated step in a round, counted from 1; the first bears the step's own name."""
+    return step if number == 1 else f"{step}_round_{number}"
+
+
+def step_names(settings: TrainingSettings) -> tuple[str, ...]:
+    """Names of all steps that a run with these settings may have."""
+    rounds = range(2, settings.mine.rounds + 1)
+    return (*STEPS, *(round_id(step, number) for number in rounds for step in REPEATED))
 
 
 @pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST)
@@ -59,9 +72,7 @@ def _wire(settings: TrainingSettings) -> None:
     Every step has one output: ZenML's cache key goes by the order of the outputs, which changes from
     process to process when there are several.
     """
-    seed, bm25 = settings.seed, settings.evaluate.bm25
-    tuning = {"settings": settings.finetune, "seed": seed}
-
+    seed = settings.seed
     fingerprint = for_stack(identify)(settings=settings)
     collection = for_stack(ingest)(source_fingerprint=fingerprint, settings=settings.collection)
     for_stack(validate)(collection=collection)
@@ -73,19 +84,16 @@ def _wire(settings: TrainingSettings) -> None:
         collection=collection, settings=settings.model, seed=seed, after="validate", **start
     )
     adapted = for_stack(adapt)(base=base, passages=passages, settings=settings.adapt, seed=seed)
-    negatives = for_stack(mine)(
-        collection=collection, model=adapted, settings=settings.mine, bm25=bm25, seed=seed
-    )
-    data = {"collection": collection, "negatives": negatives}
-    finetuned = for_stack(finetune)(start=adapted, **data, **tuning)
+    negatives, finetuned = _rounds(settings, collection, adapted)
     models = {"base": base, "adapted": adapted, "finetuned": finetuned}
     # With no steps of its own the run starts from an adapted model: there is no unadapted one to compare.
     if settings.evaluate.without_adaptation and settings.adapt.steps:
         models["finetuned_without_adaptation"] = for_stack(finetune)(
-            start=base, **data, **tuning, id="finetune_without_adaptation"
-        )
+            start=base, collection=collection, negatives=negatives[0], settings=settings.finetune, seed=seed,
+            id="finetune_without_adaptation",
+        )  # fmt: skip
     comparison = for_stack(evaluate)(
-        collection=collection, negatives=negatives, settings=settings.evaluate, **models
+        collection=collection, negatives=negatives[-1], settings=settings.evaluate, **models
     )
     configuration = settings.model_dump(mode="json", exclude={"promote"})
     for_stack(report)(comparison=comparison, configuration=configuration)
@@ -93,3 +101,28 @@ def _wire(settings: TrainingSettings) -> None:
         model=finetuned, comparison=comparison, name=settings.registry.model_name, configuration=configuration
     )
     for_stack(promote)(registration=registration, collection=collection, settings=settings.promote)
+
+
+def _rounds(settings: TrainingSettings, collection: Any, adapted: Any) -> tuple[list[Any], Any]:
+    """Mine and fine-tune, round by round; returns the negatives of every round, and the last round's model.
+
+    Each round after the first mines with the model that the one before has fine-tuned, and fine-tunes the
+    adapted model anew: what a model finds hard changes as it learns, but what it learnt on easier
+    negatives shall not stay in its weights (issue 4, point 4).
+    """
+    # How many rounds there are is the pipeline's business; a step that was told would miss its cache.
+    mining = settings.mine.model_copy(update={"rounds": 1})
+    rounds: list[Any] = []
+    finetuned = adapted
+    for number in range(1, settings.mine.rounds + 1):
+        negatives = for_stack(mine)(
+            collection=collection, model=finetuned, settings=mining, bm25=settings.evaluate.bm25,
+            seed=settings.seed, id=round_id("mine", number),
+        )  # fmt: skip
+        for_stack(audit)(negatives=negatives, id=round_id("audit", number))
+        finetuned = for_stack(finetune)(
+            start=adapted, collection=collection, negatives=negatives, settings=settings.finetune,
+            seed=settings.seed, id=round_id("finetune", number),
+        )  # fmt: skip
+        rounds.append(negatives)
+    return rounds, finetuned

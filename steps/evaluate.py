@@ -11,7 +11,7 @@ from zenml import log_metadata, step
 
 from llara_core.config import EvaluateSettings
 from llara_core.data.collection import Collection
-from llara_core.evaluation.beir import Bm25System, DenseSystem, System, evaluate_system
+from llara_core.evaluation.beir import Bm25System, DenseSystem, System, beir_metrics, evaluate_system
 from llara_core.evaluation.comparison import Comparison, compare
 from llara_core.evaluation.subsets import leak_free_subsets
 from llara_core.model.bundle import read_bundle
@@ -43,7 +43,7 @@ def evaluate(
     finetuned: FolderArtifact,
     finetuned_without_adaptation: FolderArtifact | None = None,
 ) -> Annotated[FolderArtifact, "evaluation"]:
-    """``comparison.json`` and, below ``systems/``, every system's scores per query and results.
+    """``comparison.json`` and, below ``systems/``, every system's scores per query, TREC run and MTEB's JSON.
 
     Raises:
         DataError: the split to judge on does not exist or judges no known query.
@@ -59,7 +59,14 @@ def evaluate(
     models = {name: model.path for name, model in given.items() if model is not None}
     results = []
     for system in _systems(data, settings, models):
-        result = evaluate_system(data, settings.split, system, settings.depth)
+        result = evaluate_system(
+            data,
+            settings.split,
+            system,
+            settings.depth,
+            metrics=beir_metrics(settings.depth),
+            protocol={"data": data.content_hash},
+        )
         logger.info("%s: nDCG@10 %.4f", result.name, result.means["ndcg_at_10"])
         results.append(result)
     subsets = None
@@ -75,9 +82,10 @@ def evaluate(
 
 def _systems(data: Collection, settings: EvaluateSettings, models: Mapping[str, Path]) -> Iterator[System]:
     """BM25 and the models, each made when its turn comes, so that one is in memory at a time."""
-    yield Bm25System(data, settings.bm25)
+    yield Bm25System(data, settings.bm25, cache=vectors_folder())
     for name, folder in models.items():
-        yield DenseSystem(name, Retriever.from_pretrained(folder), data, vectors_folder())
+        retriever = Retriever.from_pretrained(folder)
+        yield DenseSystem(name, retriever, data, vectors_folder(), dtype=settings.vectors)
 
 
 def _histories(models: Mapping[str, Path]) -> dict[str, Sequence[Mapping[str, float]]]:

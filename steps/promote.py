@@ -17,6 +17,7 @@ from steps.materializers import FolderArtifact
 from steps.promotion import Decision, record
 from steps.registry import Score
 from steps.stored.collection import open_collection
+from steps.workspace import vectors_folder
 
 
 @step(enable_cache=False, cache_policy=never())
@@ -102,5 +103,6 @@ def _judge_again(
 ) -> float:
     data = open_collection(collection)
     retriever = Retriever.from_pretrained(registry.bundle_of(name, str(champion.version)))
-    result = evaluate_system(data, challenger.split, DenseSystem("champion", retriever, data))
+    system = DenseSystem("champion", retriever, data, vectors_folder())
+    result = evaluate_system(data, challenger.split, system)
     return float(result.means[settings.metric])

@@ -118,8 +118,12 @@ def score_of(model_version: Any, metric: str) -> Score | None:
         return None
 
 
-def find(reference: str) -> Any:
+def find(reference: str, where: str = "model.base") -> Any:
     """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` means at this moment.
+
+    Args:
+        reference: what the user wrote.
+        where: the setting that holds it, for messages.
 
     Raises:
         ConfigError: the reference is neither, the registry cannot be reached, or it has no such model,
@@ -131,7 +135,7 @@ def find(reference: str) -> Any:
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise ConfigError(
-            f"model.base: {reference!r}: expected {SCHEME}NAME@ALIAS or {SCHEME}NAME/VERSION, "
+            f"{where}: {reference!r}: expected {SCHEME}NAME@ALIAS or {SCHEME}NAME/VERSION, "
             f"e.g. {SCHEME}llara-adapted@champion"
         )
     name = match["name"]
@@ -143,19 +147,19 @@ def find(reference: str) -> Any:
     except (MlflowException, OSError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"model.base: {reference}: the registry at {mlflow.get_tracking_uri()} cannot be asked "
+            f"{where}: {reference}: the registry at {mlflow.get_tracking_uri()} cannot be asked "
             f"({first_line}); set MLFLOW_TRACKING_URI to one that answers"
         ) from error
     if model is None:
-        known = f"it has: {', '.join(names)}" if names else "it has none; run the adaptation pipeline first"
-        raise ConfigError(f"model.base: {reference}: the registry has no model {name!r} ({known})")
+        known = f"it has: {', '.join(names)}" if names else "it has none; run a pipeline that registers it"
+        raise ConfigError(f"{where}: {reference}: the registry has no model {name!r} ({known})")
     number = match["number"] or model.aliases.get(match["alias"])
     found = next((one for one in versions if str(one.version) == str(number)), None)
     if found is None:
         aliases = ", ".join(f"@{alias} (version {one})" for alias, one in sorted(model.aliases.items()))
         numbers = ", ".join(sorted((str(one.version) for one in versions), key=int))
         raise ConfigError(
-            f"model.base: {reference}: {name} has no such {'version' if match['number'] else 'alias'}; "
+            f"{where}: {reference}: {name} has no such {'version' if match['number'] else 'alias'}; "
             f"aliases: {aliases or 'none'}; versions: {numbers or 'none'}"
         )
     return found

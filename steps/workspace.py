@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 REPORT_PAGE, DATA_DOCS_PAGE = "latest.html", "data_docs.html"  # of the run that was shown last
+EVALUATION_PAGE = "evaluation.html"  # of the evaluation that was published last
 
 
 def new_folder(name: str) -> Path:
@@ -26,6 +27,11 @@ def reports_folder() -> Path | None:
     """``$LLARA_LOCAL/reports``, or None where no local state is kept (in a container)."""
     local = os.environ.get("LLARA_LOCAL")
     return Path(local) / "reports" if local else None
+
+
+def audit_page_of(step_name: str) -> str:
+    """File of the mining audit of one round: ``mining_audit.html``, ``mining_audit_round_2.html`` …."""
+    return f"mining_{step_name}.html"
 
 
 def publish_report(page: str, collection: str, comparison: str) -> Path | None:

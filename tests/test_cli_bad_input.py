@@ -260,7 +260,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(beir_folder, capsys):
 
 
 def test_unexpected_error_is_one_line_with_a_hint(beir_folder, capsys, monkeypatch):
-    def broken(*_arguments):
+    def broken(*_arguments, **_options):
         raise RuntimeError("disk on fire")
 
     monkeypatch.setattr("llara_core.evaluation.beir.evaluate_system", broken)

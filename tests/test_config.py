@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from llara_core.config import AdaptationSettings, CollectionSettings, ModelSettings, TrainingSettings
 from llara_core.errors import ConfigError
+from llara_core.evaluation_settings import EvaluationSettings
 from llara_core.settings import load_yaml, nearest
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
@@ -64,7 +65,9 @@ def test_settings_survive_yaml():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_committed_configuration_is_valid(path):
     values = load_yaml(path).get("parameters") or {}
-    (AdaptationSettings if "text" in values else TrainingSettings).parse(values, "parameters")
+    kinds = {"text": AdaptationSettings, "collections": EvaluationSettings}
+    kind = next((kinds[key] for key in kinds if key in values), TrainingSettings)
+    kind.parse(values, "parameters")
 
 
 def test_configurations_were_found():

@@ -13,7 +13,7 @@ import yaml
 from llara_core.config import TrainingSettings
 from llara_core.data import quality
 from llara_core.data.collection import Collection
-from llara_core.data.formats import load_collection, open_collection
+from llara_core.data.formats import has_judgements, load_collection, open_collection
 from llara_core.errors import ConfigError
 from llara_core.settings import load_yaml, nearest
 
@@ -71,7 +71,8 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed; default: the settin
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar="FOLDER|pycode", help="BEIR folder, or the built-in collection; default: the settings'."
+        metavar="FOLDER|ZIP|ID|pycode",
+        help="BEIR folder or zip, Hugging Face dataset, or the built-in collection; default: the settings'.",
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="E.g. cpu or cuda:1; default: CUDA where there is one.")]
@@ -115,8 +116,12 @@ def read_values(config: Path | None, overrides: list[str] | None) -> dict[str, A
         values = document.get("parameters") or {}
         if not isinstance(values, dict):
             raise ConfigError(f"{config}: parameters: expected a mapping of settings, got {values!r}")
+    own_model = "model" in values
     for override in overrides or []:
         _override(values, override)
+    model = values.get("model")
+    if not own_model and isinstance(model, dict) and not {"base", "from_scratch"} & model.keys():
+        model["from_scratch"] = {}  # the default model is what an override like model.template changes
     return values
 
 
@@ -126,7 +131,7 @@ def read_data(
     """The collection that ``--data`` names, or else the settings; its rows are checked.
 
     Args:
-        data: a BEIR folder, a saved collection or ``pycode``; None: ``settings.collection``.
+        data: what ``open_collection`` opens, or ``pycode``; None: ``settings.collection``.
         settings: of the run.
         labels: whether queries and judgements are read; ``optional``: if the folder has qrels.
 
@@ -140,7 +145,7 @@ def read_data(
     if folder is None:
         collection = load_collection(chosen)
     else:
-        unlabelled = labels == "optional" and not (folder / "qrels").exists()
+        unlabelled = labels == "optional" and not has_judgements(folder)
         opened = open_collection(folder, chosen.name, corpus_only=unlabelled or labels == "unused")
         collection = replace(opened, unresolved_share=chosen.unresolved_share)
     quality.check(collection)

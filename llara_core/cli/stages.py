@@ -84,7 +84,7 @@ def adapt(  # noqa: PLR0913, PLR0917 - one argument per option
         _done(run_adapt(start, rows, settings.adapt, output, settings.seed, checkpoints=kept))
 
 
-def mine(
+def mine(  # noqa: PLR0913, PLR0917 - one argument per option
     model: Bundle,
     output: Annotated[Path, typer.Option("--output", "-o", help="File of negatives, .jsonl or .arrow.")],
     data: Data = None,
@@ -92,22 +92,34 @@ def mine(
     override: Overrides = None,
     seed: Seed = None,
     device: Device = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(help="HTML page to write: how hard the negatives are, and how many are suspect."),
+    ] = None,
 ) -> None:
     """Mine hard negatives with BM25 and with the model's own search."""
     from llara_core.cli import negatives as negatives_file
     from llara_core.model.bundle import read_bundle
     from llara_core.model.retriever import Retriever
+    from llara_core.retrieval.audit import summary_lines
     from llara_core.retrieval.mining import mine as run_mine
 
     settings = read_settings(config, override, seed)
     negatives_file.check_suffix(output)
     check_writable(output)
+    if audit is not None:
+        check_writable(audit)
     read_bundle(model)  # a wrong folder should fail before the corpus is read
     collection = read_data(data, settings)
     retriever = Retriever.from_pretrained(model, device)
     mined = run_mine(collection, retriever, settings.mine, settings.evaluate.bm25, settings.seed)
     negatives_file.write(mined.table, output)
+    typer.echo("\n".join(summary_lines(mined.audit)))
     typer.echo(f"{mined.table.num_rows} negatives in {output}")
+    if audit is not None:
+        from llara_core.evaluation.audit_page import write_audit_page
+
+        typer.echo(f"the audit as a page: {write_audit_page(mined.audit, audit)}")
 
 
 def finetune(  # noqa: PLR0913, PLR0917 - one argument per option

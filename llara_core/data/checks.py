@@ -216,7 +216,9 @@ def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _blank(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.equal(pc.utf8_trim_whitespace(column), "")
+    # Chunk by chunk, since a trimmed copy of all texts at once would double what a large corpus takes.
+    marks = [pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in column.chunks]
+    return pa.chunked_array(marks, pa.bool_())
 
 
 def _saying(text: str) -> Callable[[int], str]:

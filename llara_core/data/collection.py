@@ -15,10 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
+from llara_core.data.lazy import ROWS_AT_A_TIME, LazyTexts
 from llara_core.errors import DataError
 
 CORPUS_SCHEMA = pa.schema(
@@ -68,20 +70,17 @@ class Collection:
     report: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def passages(self) -> list[str]:
-        """Title and text of every document joined by ``passage_text``, in corpus order."""
-        return [
-            passage_text(title or "", text or "")
-            for title, text in zip(
-                self.corpus["title"].to_pylist(), self.corpus["text"].to_pylist(), strict=True
-            )
-        ]
+    def passages(self) -> Sequence[str]:
+        """Title and text of every document joined by ``passage_text``, in corpus order.
+
+        They stay in the Arrow table; a text is made when it is asked for.
+        """
+        return LazyTexts(self.corpus, ("title", "text"), _passage)
 
     @cached_property
-    def corpus_ids(self) -> list[str]:
-        """Document ids in corpus order."""
-        ids: list[str] = self.corpus["_id"].to_pylist()
-        return ids
+    def corpus_ids(self) -> Sequence[str]:
+        """Document ids in corpus order; they stay in the Arrow table."""
+        return LazyTexts(self.corpus, ("_id",), _itself)
 
     def split_queries(self, split: str) -> tuple[list[str], list[str]]:
         """Ids and texts of the queries that a split judges, in the order of the queries file.
@@ -170,11 +169,23 @@ class Collection:
         )
 
 
+def _passage(title: str | None, text: str | None) -> str:
+    return passage_text(title or "", text or "")
+
+
+def _itself(value: str) -> str:
+    return value
+
+
 def _table_hash(table: pa.Table, columns: Sequence[str]) -> bytes:
-    rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
+    digests = bytearray()  # 32 bytes a row, where a list of bytes objects would take a hundred
+    for batch in table.select(list(columns)).to_batches(max_chunksize=ROWS_AT_A_TIME):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digests += hashlib.sha256(json.dumps(row, ensure_ascii=True).encode()).digest()
     # Hashes of rows are sorted rather than rows: the order of files and rows must not matter.
-    hashes = sorted(hashlib.sha256(json.dumps(row, ensure_ascii=True).encode()).digest() for row in rows)
-    return hashlib.sha256(b"".join(hashes)).digest()
+    rows = np.frombuffer(digests, "S32").copy()
+    rows.sort()
+    return hashlib.sha256(rows.tobytes()).digest()
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -5,7 +5,6 @@ Only a line feed ends a line, because text may hold any other line separator (U+
 
 from __future__ import annotations
 
-import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from llara_core.data.collection import CORPUS_SCHEMA, QRELS_SCHEMA, QUERIES_SCHEMA
+from llara_core.data.zips import BAD_ZIP, open_binary
 from llara_core.errors import DataError
 
 _CHUNK = 50_000  # rows that stand as Python objects at a time: bounds memory on large corpora
@@ -57,7 +57,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Number and text of every line that is not blank."""
     number = 0
     try:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+        with open_binary(file) as stream:
             for number, raw in enumerate(stream, start=1):  # the message needs the number
                 line = raw[3:] if number == 1 and raw.startswith(b"\xef\xbb\xbf") else raw
                 if line.strip():
@@ -67,7 +67,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             f"not valid UTF-8 (byte 0x{error.object[error.start]:02x} at offset {error.start} of the line)",
             file=file, row=number, rule="valid_utf8",
         ) from None  # fmt: skip
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, *BAD_ZIP) as error:
         raise DataError(f"cannot be read after row {number}: {error}", file=file, rule="readable") from None
 
 
@@ -120,13 +120,13 @@ def _query_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return _row_id(record), _clean("text", record.get("text"))
 
 
-def _row_id(record: Mapping[str, Any]) -> str:
-    value = record.get("_id")
+def _row_id(record: Mapping[str, Any], key: str = "_id") -> str:
+    value = record.get(key)
     if _is_int(value):
         return str(value)
     if not isinstance(value, str):
-        raise _RowError("has_id", f"expected a string under '_id', got {value!r:.60}")
-    return _clean("_id", value)
+        raise _RowError("has_id", f"expected a string under {key!r}, got {value!r:.60}")
+    return _clean(key, value)
 
 
 def _clean(key: str, value: Any) -> str:
@@ -144,12 +144,17 @@ def _is_int(value: Any) -> bool:
 
 
 def read_qrels(file: Path) -> pa.Table:
-    """Table of ``QRELS_SCHEMA`` from a TSV file, plain or ``.gz``; a file may lack the header.
+    """Table of ``QRELS_SCHEMA`` from a TSV file (it may lack the header) or JSON lines, plain or ``.gz``.
+
+    JSON lines, as mteb's repositories have them, hold ``query-id``, ``corpus-id`` and ``score``.
 
     Raises:
         DataError: the file is unreadable, or a row has not three cells or no whole number as grade.
     """
-    rows: list[tuple[str, str, int, int]] = []
+    if ".jsonl" in file.suffixes:
+        return _read_jsonl(file, QRELS_SCHEMA, _judgement_row)
+    batches: list[pa.RecordBatch] = []
+    rows: list[tuple[Any, ...]] = []
     first = True
     for number, line in _lines(file):
         cells = line.rstrip("\r\n").split("\t")
@@ -162,7 +167,21 @@ def read_qrels(file: Path) -> pa.Table:
         if score is not None:
             rows.append((cells[0], cells[1], score, number))
         first = False
-    return pa.Table.from_batches([_batch(rows, QRELS_SCHEMA)] if rows else [], schema=QRELS_SCHEMA)
+        if len(rows) == _CHUNK:
+            batches.append(_batch(rows, QRELS_SCHEMA))
+            rows = []
+    if rows:
+        batches.append(_batch(rows, QRELS_SCHEMA))
+    return pa.Table.from_batches(batches, schema=QRELS_SCHEMA)
+
+
+def _judgement_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    score = _grade(str(record.get("score")))
+    if score is None:
+        raise _RowError(
+            "grades_in_range", f"expected a whole number under 'score', got {record.get('score')!r:.40}"
+        )
+    return _row_id(record, "query-id"), _row_id(record, "corpus-id"), score
 
 
 def _grade(cell: str) -> int | None:

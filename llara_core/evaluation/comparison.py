@@ -24,14 +24,8 @@ from llara_core.evaluation.results import SystemResult
 from llara_core.files import new_file
 
 __all__ = [
-    "BASELINE",
-    "SCHEMA_VERSION",
-    "WITHOUT_ADAPTATION",
-    "Comparison",
-    "Row",
-    "compare",
-    "length_histogram",
-]
+    "BASELINE", "SCHEMA_VERSION", "WITHOUT_ADAPTATION", "Comparison", "Row", "compare", "length_histogram",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 _BINS = 30

@@ -27,6 +27,9 @@ def contrast(
         chosen: marks of its queries, [Q].
         results: the systems, all judged on the same Q queries.
         seed: of the randomisation tests and the bootstrap.
+
+    The p-values are not adjusted for their number: the verdict rests on two that are planned (nDCG@10
+    against BM25 and against no adaptation). ``side_by_side`` is for claims about more.
     """
     scores = {one.name: select(one, chosen) for one in results} if chosen.any() else {}
     return {

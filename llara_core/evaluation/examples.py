@@ -45,44 +45,79 @@ def best_and_worst(
     return [example(int(place)) for place in best], [example(int(place)) for place in worst]
 
 
+class Reader:
+    """Looks up the texts and grades that examples show.
+
+    Args:
+        collection: queries, corpus and judgements.
+        split: whose judgements are shown.
+
+    Raises:
+        DataError: the split does not exist.
+    """
+
+    def __init__(self, collection: Collection, split: str) -> None:
+        self._texts = dict(
+            zip(collection.queries["_id"].to_pylist(), collection.queries["text"].to_pylist(), strict=True)
+        )
+        self._row_of = {document: row for row, document in enumerate(collection.corpus_ids)}
+        self._corpus = collection.corpus
+        self._qrels = collection.judgements(split)
+
+    def text(self, query: str) -> str:
+        """The query's text, empty for one that the queries file lacks."""
+        return self._texts.get(query) or ""
+
+    def grades(self, query: str) -> Mapping[str, int]:
+        """Judged document ids and grades of a query."""
+        return self._qrels.get(query, {})
+
+    def positives(self, query: str) -> list[str]:
+        """Ids of the relevant documents, best grade first."""
+        return _best_grades_first(self.grades(query))
+
+    def knows(self, document: str) -> bool:
+        """Whether the corpus has that document."""
+        return document in self._row_of
+
+    def passage(self, document: str) -> dict[str, str]:
+        """``id``, ``title`` and ``snippet``; the last two are empty for a document the corpus lacks."""
+        if document not in self._row_of:
+            return {"id": document, "title": "", "snippet": ""}
+        row = self._row_of[document]
+        text = self._corpus["text"][row].as_py() or ""
+        return {
+            "id": document,
+            "title": self._corpus["title"][row].as_py() or "",
+            "snippet": text if len(text) <= SNIPPET_CHARACTERS else text[:SNIPPET_CHARACTERS].rstrip() + " …",
+        }
+
+
 def _writer(
     collection: Collection, shown: SystemResult, baseline: SystemResult | None
 ) -> Callable[[int], Example]:
     """Return the function that describes the query at a place."""
-    queries = dict(
-        zip(collection.queries["_id"].to_pylist(), collection.queries["text"].to_pylist(), strict=True)
-    )
-    row_of = {document: row for row, document in enumerate(collection.corpus_ids)}
-    qrels = collection.judgements(shown.split)
-
-    def passage(document: str) -> dict[str, str]:
-        row = row_of[document]
-        text = collection.corpus["text"][row].as_py() or ""
-        return {
-            "id": document,
-            "title": collection.corpus["title"][row].as_py() or "",
-            "snippet": text if len(text) <= SNIPPET_CHARACTERS else text[:SNIPPET_CHARACTERS].rstrip() + " …",
-        }
+    reader = Reader(collection, shown.split)
 
     def example(place: int) -> Example:
         query = shown.query_ids[place]
-        grades = qrels.get(query, {})
+        grades = reader.grades(query)
         top = shown.top(place, KEPT)
         rank_of = {document: rank for rank, (document, _) in enumerate(top, start=1)}
-        positives = _best_grades_first(grades)
+        positives = reader.positives(query)
         return {
             "query_id": query,
-            "text": queries[query],
+            "text": reader.text(query),
             "ndcg_at_10": float(shown.per_query[_METRIC][place]),
             "bm25_ndcg_at_10": None if baseline is None else float(baseline.per_query[_METRIC][place]),
             "first_relevant_rank": min((rank_of[d] for d in positives if d in rank_of), default=None),
             "found": [
-                {"rank": rank, **passage(document), "score": score, "grade": grades.get(document)}
+                {"rank": rank, **reader.passage(document), "score": score, "grade": grades.get(document)}
                 for rank, (document, score) in enumerate(top[:FOUND], start=1)
             ],
             "relevant": [
-                {**passage(document), "grade": grades[document], "rank": rank_of.get(document)}
-                for document in [d for d in positives if d in row_of][:FOUND]
+                {**reader.passage(document), "grade": grades[document], "rank": rank_of.get(document)}
+                for document in [d for d in positives if reader.knows(d)][:FOUND]
             ],
         }
 

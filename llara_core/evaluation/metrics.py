@@ -1,48 +1,75 @@
-"""nDCG@10, MRR@10, recall@100 and MAP@100 per query, equal to trec_eval's, over whole arrays at once.
+"""Retrieval metrics per query, equal to trec_eval's and BEIR's, over whole arrays at once.
+
+| name | is |
+|---|---|
+| ``ndcg_at_K`` | trec_eval's ndcg_cut_K: the grade is the gain, log2(rank + 1) the discount |
+| ``mrr_at_K`` | trec_eval's recip_rank over the first K results |
+| ``recall_at_K``, ``precision_at_K``, ``map_at_K`` | trec_eval's recall_K, P_K and map_cut_K |
+| ``r_cap_at_K`` | BEIR's capped recall: relevant results among the first K over min(K, relevant documents) |
+| ``hole_at_K`` | BEIR's hole: results among the first K that no query of the qrels judges, over K |
+
+A document judged for another query is therefore no hole. Where BEIR's own functions break ties by the order
+of a dictionary, these take trec_eval's order for all metrics.
 
 Names of axes: Q queries, K results per query, N documents, J judgements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llara_core.evaluation.metric_order import PADDING, trec_order
+from llara_core.evaluation.metric_runs import from_dictionaries, from_rows, grade
+from llara_core.evaluation.metric_values import parse, values_of
+
+__all__ = [
+    "METRICS", "PADDING", "PerQuery", "Qrels", "evaluate_rows", "evaluate_run", "grades_of", "means",
+    "trec_order",
+]  # fmt: skip
+
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_100", "map_at_100")
-PADDING = -1  # row of a place that holds no document
-_SHALLOW, _DEEP = 10, 100  # cut-offs of the metrics' names
+_BLOCK = 1 << 20  # results looked at together: their keys and copies take some 40 MiB
 
 Qrels = Mapping[str, Mapping[str, int]]
 PerQuery = dict[str, NDArray[np.float64]]
 
 
-def evaluate_run(qrels: Qrels, run: Mapping[str, Mapping[str, float]]) -> PerQuery:
+def evaluate_run(
+    qrels: Qrels, run: Mapping[str, Mapping[str, float]], metrics: Sequence[str] = METRICS
+) -> PerQuery:
     """Return each metric for every judged query, in the order of ``qrels``.
 
     Args:
         qrels: query id to {document id: grade}; a grade of 1 or more is relevant, the grade is the gain.
-        run: query id to {document id: score}; a judged query that is absent or empty counts as 0,
-            a query that is not judged is left out.
+            Grades below 1 count as judged and irrelevant.
+        run: query id to {document id: score}; a judged query that is absent or empty counts as 0
+            (pytrec_eval leaves it out, which raises a mean), a query that is not judged is left out.
+        metrics: names as in the table above, for any K.
 
     Returns:
-        Metric name to values in [0, 1], shape [Q], float64. A query without a relevant document has 0.
+        Metric name to values in [0, 1], shape [Q], float64. A query without a relevant document has 0
+        in all but ``hole_at_K``.
 
-    Source: trec_eval's ndcg_cut_10, recip_rank over the first 10, recall_100 and map_cut_100. Ties go
-    to the greater document id as a string; scores are compared as float32, as trec_eval holds them.
+    Raises:
+        ValueError: a metric's name is none of the known forms.
+
+    Source: trec_eval and BEIR's custom metrics. Ties go to the greater document id as a string; scores
+    are compared as float32, as trec_eval holds them.
     """
+    parsed = parse(metrics)
     query_ids = list(qrels)
     found = [run.get(query, {}) for query in query_ids]
-    corpus_ids = sorted({document for results in found for document in results})
-    row_of = {document: row for row, document in enumerate(corpus_ids)}
-    width = max((len(results) for results in found), default=0)
-    rows = np.full((len(query_ids), width), PADDING, np.int64)
-    scores = np.zeros((len(query_ids), width), np.float32)
-    for place, results in enumerate(found):
-        rows[place, : len(results)] = [row_of[document] for document in results]
-        scores[place, : len(results)] = list(results.values())
-    return evaluate_rows(qrels, query_ids, corpus_ids, rows, scores)
+    annotated, blocks = _annotated(qrels), []
+    for block in _blocks(len(query_ids), max(map(len, found), default=0)):
+        judged = [qrels[query] for query in query_ids[block]]
+        answers = from_dictionaries(found[block], judged)
+        graded = grade(answers, judged, *_depths(parsed), annotated)
+        blocks.append(values_of(graded, parsed))
+    return _joined(blocks, metrics)
 
 
 def evaluate_rows(
@@ -51,57 +78,38 @@ def evaluate_rows(
     corpus_ids: Sequence[str],
     rows: NDArray[np.int64],
     scores: NDArray[np.float32],
+    metrics: Sequence[str] = METRICS,
 ) -> PerQuery:
     """Return each metric for every query of an index's answer.
 
     Args:
         qrels: query id to {document id: grade}; judged documents that the corpus lacks count as missed.
-        query_ids: Q ids; one that ``qrels`` lacks has 0 everywhere.
+        query_ids: Q ids; one that ``qrels`` lacks has 0 in all but ``hole_at_K``.
         corpus_ids: N ids.
         rows: corpus rows found, [Q, K], each at most once per query; ``PADDING`` where there are fewer.
         scores: their scores, [Q, K]; the order of the columns does not matter.
+        metrics: names as for ``evaluate_run``.
 
     Returns:
         Metric name to values in [0, 1], shape [Q], float64.
-    """
-    rows, _ = trec_order(corpus_ids, rows, scores)
-    gains_QK = grades_of(qrels, query_ids, corpus_ids, rows[:, :_DEEP], missing=0).clip(min=0)
-    positives = [sorted((g for g in qrels.get(q, {}).values() if g > 0), reverse=True) for q in query_ids]
-    ideal_QK = np.zeros((len(query_ids), _SHALLOW), np.int64)
-    for place, grades in enumerate(positives):
-        ideal_QK[place, : len(grades)] = grades[:_SHALLOW]
-    relevant_Q = np.maximum(np.array([len(grades) for grades in positives], np.float64), 1.0)
 
-    hits_QK = gains_QK > 0
-    ranks_K = np.arange(1, hits_QK.shape[1] + 1)
-    precision_QK = np.cumsum(hits_QK, axis=1) / ranks_K
-    ideal_Q = _dcg(ideal_QK)
-    return {
-        "ndcg_at_10": _dcg(gains_QK[:, :_SHALLOW]) / np.where(ideal_Q > 0, ideal_Q, 1.0),
-        "mrr_at_10": (hits_QK / ranks_K)[:, :_SHALLOW].max(axis=1, initial=0.0),
-        "recall_at_100": hits_QK.sum(axis=1) / relevant_Q,
-        "map_at_100": (precision_QK * hits_QK).sum(axis=1) / relevant_Q,
-    }
+    Raises:
+        ValueError: a metric's name is none of the known forms.
+    """
+    parsed = parse(metrics)
+    row_of = _rows_of_judged(qrels, corpus_ids)
+    annotated, blocks = _annotated(qrels), []
+    for block in _blocks(len(query_ids), rows.shape[1]):
+        judged = [qrels.get(query, {}) for query in query_ids[block]]
+        answers = from_rows(rows[block], scores[block], corpus_ids, judged, row_of)
+        graded = grade(answers, judged, *_depths(parsed), annotated)
+        blocks.append(values_of(graded, parsed))
+    return _joined(blocks, metrics)
 
 
 def means(per_query: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
     """Return the mean of each metric over queries; 0 where there is no query."""
     return {metric: float(values.mean()) if len(values) else 0.0 for metric, values in per_query.items()}
-
-
-def trec_order(
-    corpus_ids: Sequence[str], rows: NDArray[np.int64], scores: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return rows and scores [Q, K] in trec_eval's order: score, then document id, both descending.
-
-    Padding goes last.
-    """
-    as_held = scores.astype(np.float32)
-    rank_of_id = np.empty(len(corpus_ids) + 1, np.int64)
-    rank_of_id[sorted(range(len(corpus_ids)), key=corpus_ids.__getitem__)] = np.arange(len(corpus_ids))
-    rank_of_id[PADDING] = PADDING
-    order = np.lexsort((-rank_of_id[rows], -as_held, rows == PADDING), axis=1)
-    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(as_held, order, axis=1)
 
 
 def grades_of(
@@ -112,12 +120,11 @@ def grades_of(
     missing: int = 0,
 ) -> NDArray[np.int64]:
     """Return the grade of each found document, [Q, K]; ``missing`` for unjudged documents and padding."""
-    row_of = {document: row for row, document in enumerate(corpus_ids)}
-    size = len(corpus_ids)
+    row_of, size = _rows_of_judged(qrels, corpus_ids), len(corpus_ids)
     judged = [
-        (place * size + row_of[document], grade)
+        (place * size + row_of[document], value)
         for place, query in enumerate(query_ids)
-        for document, grade in qrels.get(query, {}).items()
+        for document, value in qrels.get(query, {}).items()
         if document in row_of
     ]
     if not judged or not rows.size:
@@ -130,8 +137,28 @@ def grades_of(
     return np.where(known_QK, grades_J[at_QK], missing)
 
 
-def _dcg(gains_QK: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Discounted cumulative gain per query: linear gain over log2(rank + 1)."""
-    discounts_K = np.log2(np.arange(2, gains_QK.shape[1] + 2))
-    total: NDArray[np.float64] = (gains_QK / discounts_K).sum(axis=1)
-    return total
+def _annotated(qrels: Qrels) -> frozenset[str]:
+    """Ids of all judged documents, whatever their grade."""
+    return frozenset(chain.from_iterable(qrels.values()))
+
+
+def _rows_of_judged(qrels: Qrels, corpus_ids: Sequence[str]) -> dict[str, int]:
+    """Row of each judged document that the corpus has; the millions of others need no entry."""
+    judged = _annotated(qrels)
+    return {document: row for row, document in enumerate(corpus_ids) if document in judged}
+
+
+def _blocks(queries: int, width: int) -> Iterator[slice]:
+    step = max(1, _BLOCK // max(1, width))
+    return (slice(start, min(start + step, queries)) for start in range(0, queries, step))
+
+
+def _depths(parsed: Sequence[tuple[str, str, int]]) -> tuple[int, int]:
+    """Ranks that any metric reads, and ranks that holes are looked for in."""
+    holes = [k for _, kind, k in parsed if kind == "hole"]
+    return max((k for _, _, k in parsed), default=0), max(holes, default=0)
+
+
+def _joined(blocks: Sequence[PerQuery], metrics: Sequence[str]) -> PerQuery:
+    empty = np.zeros(0, np.float64)
+    return {name: np.concatenate([empty, *(block[name] for block in blocks)]) for name in metrics}

@@ -1,32 +1,21 @@
-"""One self-contained HTML page that shows what a run's systems are worth, and why.
-
-The page needs no network: styles, script and plotly are inlined once. It shows text of the corpus,
-which may be hostile, so every value is escaped, charts travel as data (``application/json``), and a
-content security policy lets only our own two scripts run, known by their hashes.
-"""
+"""One self-contained HTML page that shows what a run's systems are worth, and why."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from llara_core.errors import DataError
 from llara_core.evaluation import report_charts as charts
 from llara_core.evaluation import report_text as text
-from llara_core.files import new_file
+from llara_core.evaluation.pages import render_page, save_page
 
 if TYPE_CHECKING:
     from llara_core.evaluation.comparison import Comparison
 
-TEMPLATES = Path(__file__).parent / "templates"
 # Stage of a history → the system that it made, for names and colours.
 STAGE_SYSTEMS = {"adapt": "adapted", "finetune": "finetuned", "finetune_without_adaptation": text.ABLATION}
 
@@ -58,43 +47,25 @@ def write_report(
     """
     record = _record(comparison)
     page = render_report(record, record.get("facts", {}) if facts is None else facts)
-    # A corpus may hold lone surrogates, which UTF-8 cannot carry: they are shown as "?".
-    with new_file(path) as partial:
-        partial.write_bytes(page.encode("utf-8", errors="replace"))
-    return path
+    return save_page(page, path)
 
 
 def render_report(record: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """The page as a string; see ``write_report`` for the arguments."""
-    from plotly.offline import get_plotlyjs  # slow to import, and only this function needs it
-
-    scripts = {"plotly": get_plotlyjs(), "page": _read("report.js")}
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(text.FILTERS)
-    figures = _figures(record)
-    page = environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
+        _figures(record),
+        text.FILTERS,
         record=record,
         headline=text.headline(record),
         facts=_facts(facts),
         settings=_settings(facts),
-        figures=_finite(figures),
-        charts=figures,
         wins=_wins(record),
         subsets=text.narrower(record),
         best={subset["name"]: _best(subset, record["metrics"]) for subset in record["subsets"]},
         main_metric=text.MAIN_METRIC,
         colours={system: charts.colour(system, place) for place, system in enumerate(_systems(record))},
-        styles=Markup(_read("report.css")),  # noqa: S704 - our own file
-        scripts={name: Markup(script) for name, script in scripts.items()},  # noqa: S704 - not user text
-        script_hashes=Markup(" ".join(_csp_hash(script) for script in scripts.values())),  # noqa: S704
     )
-    return page.lstrip()  # the macros above the page leave empty lines
 
 
 def _record(comparison: Comparison | Mapping[str, Any]) -> dict[str, Any]:
@@ -113,14 +84,6 @@ def _record(comparison: Comparison | Mapping[str, Any]) -> dict[str, Any]:
 
 def _systems(record: Mapping[str, Any]) -> list[str]:
     return [system["name"] for system in record["systems"]]
-
-
-def _read(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _csp_hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _figures(record: Mapping[str, Any]) -> dict[str, charts.Figure]:
@@ -208,14 +171,3 @@ def _rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _settings(facts: Mapping[str, Any]) -> str:
     settings = facts.get("settings")
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True) if settings else ""
-
-
-def _finite(value: Any) -> Any:
-    """The same data with what JSON cannot say (NaN, infinity) as null; plotly leaves a gap there."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return value

@@ -62,8 +62,8 @@ def colour(system: str, position: int = 0) -> str:
     return COLOURS.get(system, OTHER_COLOURS[position % len(OTHER_COLOURS)])
 
 
-def _label(text: str) -> str:
-    # Plotly reads a subset of HTML in labels; names come from files and must stay text.
+def label(text: str) -> str:
+    """Text as plotly shows it unread: names come from files, and plotly reads a subset of HTML."""
     return html.escape(text, quote=False)
 
 
@@ -78,7 +78,7 @@ def metric_bars(systems: Sequence[str], scores: Mapping[str, Any], metric: str) 
     shown = [name for name in systems if metric in scores.get(name, {})]
     cells = [scores[name][metric] for name in shown]
     means = [cell["mean"] for cell in cells]
-    labels = [_label(system_name(name)).replace(" without", "<br>without") for name in shown]
+    labels = [label(system_name(name)).replace(" without", "<br>without") for name in shown]
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -126,7 +126,7 @@ def subset_bars(systems: Sequence[str], subsets: Sequence[Mapping[str, Any]], me
         traces.append(
             {
                 "type": "bar",
-                "name": _label(system_name(name)),
+                "name": label(system_name(name)),
                 "x": [_short_subset_name(subset["name"]) for subset in present],
                 "y": [cell["mean"] for cell in cells],
                 "marker": {"color": colour(name, place)},
@@ -152,7 +152,7 @@ def subset_bars(systems: Sequence[str], subsets: Sequence[Mapping[str, Any]], me
 
 
 def _short_subset_name(subset: str) -> str:
-    return SHORT_SUBSET_NAMES.get(subset) or _label(subset_name(subset))
+    return SHORT_SUBSET_NAMES.get(subset) or label(subset_name(subset))
 
 
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], names: Mapping[str, str]) -> Figure:
@@ -174,7 +174,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], names: Map
                 {
                     "type": "scatter",
                     "mode": "lines+markers" if len(points) < 3 else "lines",  # one point has no line
-                    "name": _label(LOSS_PARTS.get(key) or system_name(system)),
+                    "name": label(LOSS_PARTS.get(key) or system_name(system)),
                     "x": [step for step, _ in points],
                     "y": [value for _, value in points],
                     "line": {
@@ -207,8 +207,8 @@ def length_histogram(histogram: Mapping[str, Any]) -> Figure:
         "hovertemplate": "%{customdata[0]:.0f} to %{customdata[1]:.0f}: %{y:,}<extra></extra>",
     }
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": _label(str(histogram["unit"]))}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": _label(str(histogram["name"]))}},
+        "xaxis": {"title": {"text": label(str(histogram["unit"]))}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": label(str(histogram["name"]))}},
         "showlegend": False,
         "bargap": 0,
     }
@@ -244,7 +244,7 @@ def difference_histogram(differences: Sequence[float], metric: str, against: str
         "hovertemplate": "about %{x:+.2f}: %{y:,} queries<extra></extra>",
     }
     layout = {
-        "xaxis": {"title": {"text": f"{metric_name(metric)} minus {_label(system_name(against))}'s"},
+        "xaxis": {"title": {"text": f"{metric_name(metric)} minus {label(system_name(against))}'s"},
                   "tickformat": "+.1f", "range": [-1, 1]},
         "yaxis": {"title": {"text": "queries"}},
         "showlegend": False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llara_core.evaluation.report_charts import metric_name, subset_name, system_name
@@ -166,7 +166,8 @@ def signed(value: float | None) -> str:
     """Three decimals with a true minus sign, so that columns line up."""
     if value is None or not math.isfinite(value):
         return MISSING
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    rounded = f"{value:+.3f}".replace("-0.000", "+0.000")  # a loss that rounds to nothing is none
+    return rounded.replace("-", "\N{MINUS SIGN}")
 
 
 def integer(value: float) -> str:
@@ -205,7 +206,7 @@ def system_note(system: str) -> str:
     return SYSTEM_NOTES.get(system, "")
 
 
-FILTERS = {
+FILTERS: dict[str, Callable[..., str]] = {
     "number": number,
     "signed": signed,
     "integer": integer,

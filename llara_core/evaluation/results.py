@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from llara_core.errors import DataError
-from llara_core.evaluation.metrics import METRICS, PerQuery, means
+from llara_core.evaluation.metrics import PerQuery, means
 from llara_core.files import new_file, new_folder
 
 _FACTS, _SCORES, _RESULTS = "result.json", "per_query.arrow", "results.arrow"
+RUN = "run.trec"
+_QUERIES = 1_000  # queries whose results stand as Python objects at a time: bounds memory at depth 1,000
 _RESULTS_SCHEMA = pa.schema(
     [
         ("query_id", pa.string()),
@@ -42,6 +45,8 @@ class SystemResult:
         per_query: metric to values in [0, 1], [Q] float64.
         found: per query the ids of its best documents, best first (all that were searched for).
         scores: their scores.
+        protocol: how it was judged: self-match policy, relevance cut, depth and whatever else the caller
+            recorded; JSON-able.
     """
 
     name: str
@@ -52,6 +57,7 @@ class SystemResult:
     per_query: PerQuery
     found: Sequence[Sequence[str]]
     scores: Sequence[Sequence[float]]
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def means(self) -> dict[str, float]:
@@ -59,38 +65,40 @@ class SystemResult:
         return means(self.per_query)
 
     def to_json(self) -> dict[str, float | int]:
-        """What ``llara evaluate`` writes: the four means, ``queries`` and ``documents``."""
+        """The means of all metrics, ``queries`` and ``documents``."""
         return {**self.means, "queries": len(self.query_ids), "documents": self.documents}
 
     def top(self, place: int, k: int) -> list[tuple[str, float]]:
         """The first k documents and scores of the query at a place."""
-        return list(zip(self.found[place][:k], self.scores[place][:k], strict=True))
+        scores = [float(score) for score in self.scores[place][:k]]
+        return list(zip(self.found[place][:k], scores, strict=True))
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: Path, *, run: bool = False, extra: Mapping[str, Any] | None = None) -> Path:
         """Write ``result.json``, ``per_query.arrow`` and ``results.arrow``; returns the folder.
+
+        Args:
+            folder: made, or an earlier result that is replaced; whole or not at all.
+            run: write ``run.trec`` too.
+            extra: name of a JSON file to what it shall hold, e.g. ``mteb.json``.
 
         Raises:
             DataError: the folder cannot be written, or holds something else.
         """
         scores = pa.table({"query_id": pa.array(self.query_ids, pa.string()), **self.per_query})
-        rows = list(self._rows())
-        columns = zip(*rows, strict=True) if rows else ([] for _ in _RESULTS_SCHEMA)
-        results = pa.table(
-            [
-                pa.array(column, field.type)
-                for column, field in zip(map(list, columns), _RESULTS_SCHEMA, strict=True)
-            ],
-            schema=_RESULTS_SCHEMA,
-        )
         facts = {
             "name": self.name,
             "collection": self.collection,
             "split": self.split,
             **self.to_json(),
+            "protocol": dict(self.protocol),
         }
         with new_folder(folder, replace=(_FACTS,)) as partial:
-            _write(scores, partial / _SCORES)
-            _write(results, partial / _RESULTS)
+            _write([scores], scores.schema, partial / _SCORES)
+            _write(self._tables(), _RESULTS_SCHEMA, partial / _RESULTS)
+            if run:
+                self._write_run(partial / RUN)
+            for name, value in (extra or {}).items():
+                (partial / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
             (partial / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         return folder
 
@@ -104,25 +112,29 @@ class SystemResult:
         if not (folder / _FACTS).is_file():
             raise DataError(f"not a saved result ({_FACTS} is missing)", file=folder)
         facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        table, results = _read(folder / _SCORES), _read(folder / _RESULTS)
+        table = _read(folder / _SCORES)
         query_ids: list[str] = table["query_id"].to_pylist()
-        place_of = {query: place for place, query in enumerate(query_ids)}
-        found: list[list[str]] = [[] for _ in query_ids]
-        scores: list[list[float]] = [[] for _ in query_ids]
-        for query, document, score in zip(
-            *(results[column].to_pylist() for column in ("query_id", "corpus_id", "score")), strict=True
-        ):
-            found[place_of[query]].append(document)
-            scores[place_of[query]].append(score)
+        found: dict[str, list[str]] = {query: [] for query in query_ids}
+        scores: dict[str, list[float]] = {query: [] for query in query_ids}
+        for batch in _read(folder / _RESULTS).to_batches(max_chunksize=100 * _QUERIES):
+            columns = (batch.column(name).to_pylist() for name in ("query_id", "corpus_id", "score"))
+            for query, document, score in zip(*columns, strict=True):
+                found[query].append(document)
+                scores[query].append(score)
         return cls(
             name=facts["name"],
             collection=facts["collection"],
             split=facts["split"],
             documents=facts["documents"],
             query_ids=query_ids,
-            per_query={metric: np.asarray(table[metric], np.float64) for metric in METRICS},
-            found=found,
-            scores=scores,
+            per_query={
+                metric: np.asarray(table[metric], np.float64)
+                for metric in table.column_names
+                if metric != "query_id"
+            },
+            found=list(found.values()),
+            scores=list(scores.values()),
+            protocol=facts.get("protocol", {}),
         )
 
     def write_trec_run(self, path: Path) -> Path:
@@ -135,19 +147,37 @@ class SystemResult:
         Raises:
             DataError: the file cannot be written.
         """
-        tag = self.name.translate(_WHITESPACE)
-        lines = [
-            f"{query.translate(_WHITESPACE)} Q0 {document.translate(_WHITESPACE)} {rank} {score:.9g} {tag}\n"
-            for query, rank, document, score in self._rows()
-        ]
         with new_file(path) as partial:
-            partial.write_text("".join(lines), encoding="utf-8")
+            self._write_run(partial)
         return path
 
-    def _rows(self) -> Iterator[tuple[str, int, str, float]]:
-        for query, found, scores in zip(self.query_ids, self.found, self.scores, strict=True):
-            for rank, (document, score) in enumerate(zip(found, scores, strict=True), start=1):
-                yield query, rank, document, score
+    def _write_run(self, path: Path) -> None:
+        tag = self.name.translate(_WHITESPACE)
+        with path.open("w", encoding="utf-8", newline="\n") as stream:
+            for query, found, scores in zip(self.query_ids, self.found, self.scores, strict=True):
+                start = f"{query.translate(_WHITESPACE)} Q0 "
+                stream.writelines(
+                    f"{start}{document.translate(_WHITESPACE)} {rank} {score:.9g} {tag}\n"
+                    for rank, (document, score) in enumerate(zip(found, scores, strict=True), start=1)
+                )
+
+    def _tables(self) -> Iterator[pa.Table]:
+        """The results as rows, some queries at a time."""
+        for start in range(0, len(self.query_ids), _QUERIES):
+            place = slice(start, start + _QUERIES)
+            found, scores = self.found[place], self.scores[place]
+            counts = [len(documents) for documents in found]
+            queries = np.repeat(np.arange(len(counts)), counts)
+            ranks = [np.arange(1, count + 1, dtype=np.int32) for count in counts]
+            yield pa.table(
+                [
+                    pa.array(self.query_ids[place], pa.string()).take(pa.array(queries)),
+                    pa.array(np.concatenate([*ranks, np.zeros(0, np.int32)])),
+                    pa.array(list(chain.from_iterable(found)), pa.string()),
+                    pa.array(np.fromiter(chain.from_iterable(scores), np.float32, sum(counts))),
+                ],
+                schema=_RESULTS_SCHEMA,
+            )
 
 
 def select(result: SystemResult, chosen: NDArray[np.bool_]) -> PerQuery:
@@ -155,9 +185,10 @@ def select(result: SystemResult, chosen: NDArray[np.bool_]) -> PerQuery:
     return {metric: values[chosen] for metric, values in result.per_query.items()}
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+def _write(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
 
 
 def _read(path: Path) -> pa.Table:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from llara_core.errors import ModelError
+from llara_core.model.split_attention import SPLIT_SDPA, causal_columns
 
 PADDING, TEXT, EBAE, EBAR = 0, 1, 2, 3
 
@@ -78,14 +79,16 @@ def layout_positions(segments: Tensor, documents: Tensor | None = None) -> Tenso
         start = documents != documents.roll(1, dims=1)
         start[:, 0] = True
         # What was counted before the row began; counts never fall, so a running maximum carries it on.
-        running = running - torch.where(start, running, 0).cummax(dim=1).values
+        running = running - (running * start).cummax(dim=1).values
         before = first_branch - (segments == EBAE).long()
-        first_branch = first_branch - torch.where(start, before, 0).cummax(dim=1).values
+        first_branch = first_branch - (before * start).cummax(dim=1).values
     return (running - first_branch * (segments == EBAR)).masked_fill(~real, 0)
 
 
-def allowed_pairs(segments: Tensor, documents: Tensor | None = None, window: int | None = None) -> Tensor:
-    """Bool [B, T, T]: may the query (dim 1) look at the key (dim 2)?
+def allowed_pairs(
+    segments: Tensor, documents: Tensor | None = None, window: int | None = None, first: int = 0
+) -> Tensor:
+    """Bool [B, T - first, T]: may the query (dim 1) look at the key (dim 2)?
 
     Padding looks at itself, so that no softmax runs over nothing (which would be NaN).
 
@@ -93,33 +96,39 @@ def allowed_pairs(segments: Tensor, documents: Tensor | None = None, window: int
         segments: int64 [B, T].
         documents: int64 [B, T], as in ``layout_positions``.
         window: tokens that a query sees, itself included; None: all earlier ones.
+        first: the first query.
     """
-    query, key = segments[:, :, None], segments[:, None, :]
+    query, key = segments[:, first:, None], segments[:, None, :]
     allowed = key == query  # then in place: [B, T, T] is large
     allowed |= key == TEXT
     allowed &= key != PADDING
     if documents is not None:
-        allowed &= documents[:, :, None] == documents[:, None, :]
+        allowed &= documents[:, first:, None] == documents[:, None, :]
     if window is not None:
         positions = layout_positions(segments, documents)
-        allowed &= positions[:, :, None] - positions[:, None, :] < window
-    allowed = allowed.tril_()
-    allowed.diagonal(dim1=1, dim2=2).fill_(True)
+        allowed &= positions[:, first:, None] - positions[:, None, :] < window
+    allowed = allowed.tril_(diagonal=first)
+    allowed.diagonal(offset=first, dim1=1, dim2=2).fill_(True)
     return allowed
 
 
 def dense_mask(
-    segments: Tensor, dtype: torch.dtype, documents: Tensor | None = None, window: int | None = None
+    segments: Tensor,
+    dtype: torch.dtype,
+    documents: Tensor | None = None,
+    window: int | None = None,
+    first: int = 0,
 ) -> Tensor:
-    """Additive mask [B, 1, T, T] for ``sdpa`` and ``eager``: 0 where a query may look, else the minimum.
+    """Additive mask [B, 1, T - first, T] for ``sdpa`` and ``eager``: 0 where a query may look, else minimum.
 
     Args:
         segments: int64 [B, T].
         dtype: the dtype of the model's hidden states.
         documents: int64 [B, T], as in ``layout_positions``.
         window: as in ``allowed_pairs``.
+        first: the first query.
     """
-    allowed = allowed_pairs(segments, documents, window)
+    allowed = allowed_pairs(segments, documents, window, first)
     zero = torch.zeros((), dtype=dtype, device=segments.device)
     return torch.where(allowed, zero, torch.finfo(dtype).min)[:, None]
 
@@ -168,12 +177,12 @@ def check_kernel(decoder: Any, training: bool) -> None:
     """
     config, kernel = decoder.config, decoder.config._attn_implementation
     # Some versions of transformers drop the cap under sdpa and say nothing.
-    if kernel == "sdpa" and getattr(config, "attn_logit_softcapping", None):
+    if kernel in ("sdpa", SPLIT_SDPA) and getattr(config, "attn_logit_softcapping", None):
         raise ModelError(
             f"models of type {config.model_type!r} cap their attention scores, which sdpa cannot do; "
             "set model.attention to eager or flex_attention"
         )
-    if kernel not in ("sdpa", "eager", "flex_attention"):
+    if kernel not in ("sdpa", SPLIT_SDPA, "eager", "flex_attention"):
         raise ModelError(
             f"attention {kernel!r} takes no mask of ours, so the two prompts cannot share one pass; "
             "set model.attention to sdpa, eager or flex_attention"
@@ -201,17 +210,21 @@ def attention_masks(decoder: Any, segments: Tensor, documents: Tensor | None = N
 
     Returns:
         A mask [B, 1, T, T] (tensor or ``BlockMask``), or a dictionary of them by kind of layer where the
-        rows are longer than the window of some layers.
+        rows are longer than the window of some layers. For ``SPLIT_SDPA`` its last rows alone, where the
+        first queries are causal in every row and every layer.
 
     Raises:
         ModelError: the model has layers of an unknown kind.
     """
+    kernel = decoder.config._attn_implementation
     windows = _binding(layer_windows(decoder), segments, documents)
+    plain = kernel == SPLIT_SDPA and documents is None and not any(windows.values())
+    first = causal_columns(segments == TEXT) if plain else 0
 
     def build(window: int | None) -> Any:
-        if decoder.config._attn_implementation == "flex_attention":
+        if kernel == "flex_attention":
             return joint_block_mask(segments, documents, window)
-        return dense_mask(segments, _mask_dtype(decoder, segments), documents, window)
+        return dense_mask(segments, _mask_dtype(decoder, segments), documents, window, first)
 
     masks = {window: build(window) for window in set(windows.values())}
     if len(masks) == 1:

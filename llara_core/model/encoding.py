@@ -5,25 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from llara_core.model.last_layer import SlotRows
 
-def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+
+def pad_rows(rows: Sequence[Any], pad_id: int) -> tuple[Tensor, Tensor]:
     """Rows of token ids padded on the right.
+
+    Args:
+        rows: B rows, each a list or an array of ids.
+        pad_id: what fills the rest.
 
     Returns:
         Ids int64 [B, T] and lengths int64 [B].
     """
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
-    ids = torch.full((len(rows), int(lengths.max())), pad_id, dtype=torch.long)
+    lengths = np.array([len(row) for row in rows], np.int64)
+    ids = np.full((len(rows), int(lengths.max())), pad_id, np.int64)
     for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
-    return ids, lengths
+        ids[index, : len(row)] = row
+    return torch.from_numpy(ids), torch.from_numpy(lengths)
 
 
-def embed(decoder: Any, input_ids: Tensor, lengths: Tensor, slots: int) -> Tensor:
+def embed(
+    decoder: Any,
+    input_ids: Tensor,
+    lengths: Tensor,
+    slots: int,
+    *,
+    masked: bool = True,
+    last_layer: SlotRows | None = None,
+) -> Tensor:
     """Embeddings [B, D], float32 and L2-normalised: the mean of the slots' final hidden states.
 
     Args:
@@ -31,12 +46,20 @@ def embed(decoder: Any, input_ids: Tensor, lengths: Tensor, slots: int) -> Tenso
         input_ids: int64 [B, T], padded on the right.
         lengths: int64 [B]; the last ``slots`` real positions of a row are its slots.
         slots: S.
+        masked: tell the model where padding is. A decoder whose tokens look at earlier ones only never sees
+            padding on the right anyway (``last_layer.sees_no_padding``), and without a mask its attention
+            kernel computes half.
+        last_layer: makes the last layer compute what depends on a position only at the slots.
     """
-    columns = torch.arange(input_ids.shape[1], device=input_ids.device)
-    mask = (columns[None, :] < lengths[:, None]).long()
-    states = decoder(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
+    mask = None
+    if masked:
+        columns = torch.arange(input_ids.shape[1], device=input_ids.device)
+        mask = (columns[None, :] < lengths[:, None]).long()
     places = lengths[:, None] + torch.arange(-slots, 0, device=input_ids.device)[None, :]
     rows = torch.arange(input_ids.shape[0], device=input_ids.device)[:, None]
+    if last_layer is not None:
+        last_layer.places = (rows, places)
+    states = decoder(input_ids=input_ids, attention_mask=mask, use_cache=False).last_hidden_state
     chosen = states[rows, places]
     chosen = chosen if chosen.dtype == torch.float64 else chosen.float()  # a float64 model keeps its own
     return functional.normalize(chosen.mean(dim=1), dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llara_core.config import REGISTRY, ModelSettings
 from llara_core.data.collection import Collection
@@ -44,14 +45,8 @@ def prepare_base(
     """
     template = resolve_template(settings.template)
     before = _own_bundle(settings, template)
-    if settings.from_scratch is not None:
-        model, tokenizer = build_from_scratch(
-            settings.from_scratch, _texts(collection), seed, settings.attention
-        )
-        origin = origin or f"from scratch: {settings.from_scratch.architecture}"
-    else:
-        model, tokenizer = load_decoder(settings)
-        origin = origin or str(settings.base)
+    model, tokenizer, usual_origin = _decoder(settings, collection, seed)
+    origin = origin or usual_origin
     template = before.template if before else with_free_slots(template, tokenizer)
     add_slots(model, tokenizer, template, settings.slot_initialisation, seed)
     encoder = PromptEncoder(template, tokenizer, settings.query_length, settings.passage_length)
@@ -83,6 +78,15 @@ def prepare_base(
     save_bundle(folder, model, tokenizer, bundle)
     logger.info("base model: %s, %.1fM parameters, template %s", origin, parameters / 1e6, template.name)
     return folder
+
+
+def _decoder(settings: ModelSettings, collection: Collection, seed: int) -> tuple[Any, Any, str]:
+    """Model and tokenizer, built or loaded, and what they are from."""
+    scratch = settings.from_scratch
+    if scratch is None:
+        return *load_decoder(settings), str(settings.base)
+    model, tokenizer = build_from_scratch(scratch, _texts(collection), seed, settings.attention)
+    return model, tokenizer, f"from scratch: {scratch.architecture}"
 
 
 def _own_bundle(settings: ModelSettings, template: Template) -> Bundle | None:

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from llara_core.config import TemplateSettings
 from llara_core.errors import ConfigError, ModelError
+from llara_core.model.long_text import beginning
 from llara_core.model.token_ids import begin_ids, forgeable_names, pad_id, part_ids, special_ids, suffix_ids
 from llara_core.settings import nearest
 
@@ -230,15 +231,23 @@ class PromptEncoder:
             return []
         # Some tokenizers cut at the left; a text always keeps its beginning here.
         truncate = max_length is not None and getattr(self.tokenizer, "truncation_side", "right") == "right"
+        if max_length is not None:
+            texts = [beginning(text, max_length, self._ids) for text in texts]
+        ids = self._ids(texts, max_length if truncate else None)
+        return ids if truncate else [row[:max_length] for row in ids]
+
+    def _ids(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(
             [self._harmless(text) for text in texts],
             add_special_tokens=False,
             split_special_tokens=True,
-            truncation=truncate,
-            max_length=max_length if truncate else None,
+            truncation=max_length is not None,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
             verbose=False,
         )["input_ids"]
-        return ids if truncate else [row[:max_length] for row in ids]
+        return ids
 
     def _harmless(self, text: str) -> str:
         text = clean(text)
@@ -256,9 +265,16 @@ class PromptEncoder:
             kind: ``query`` or ``passage``.
             max_length: most tokens of text; None: the encoder's own for the kind.
         """
-        suffix = self.suffix_ids(kind)
-        rows = self.text_ids(texts, max_length or self.lengths[kind])
-        return [[*self.prefix_ids, *row, *suffix] for row in rows]
+        return self.encode_counted(texts, kind, max_length)[0]
+
+    def encode_counted(
+        self, texts: Sequence[str], kind: Kind, max_length: int | None = None
+    ) -> tuple[list[list[int]], int]:
+        """``encode_batch``'s rows, and how many of the texts were cut."""
+        suffix, most = self.suffix_ids(kind), max_length or self.lengths[kind]
+        rows = self.text_ids(texts, most + 1)  # one more token than is kept tells whether there was one
+        cut = sum(len(row) > most for row in rows)
+        return [[*self.prefix_ids, *row[:most], *suffix] for row in rows], cut
 
 
 def _slot_ids(tokenizer: Any, template: Template, names: Sequence[str]) -> list[int]:

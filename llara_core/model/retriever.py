@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from llara_core.data.collection import passage_text
 from llara_core.model.backbone import choose_device, decoder_of
 from llara_core.model.bundle import Bundle, read_bundle
+from llara_core.model.encoded import Encoded, Tally, check_finite
 from llara_core.model.encoding import embed, pad_rows, token_budget_batches
+from llara_core.model.last_layer import SlotRows, sees_no_padding, slots_only
 from llara_core.model.prompts import Kind
+from llara_core.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-# Padded tokens per forward: a CPU wants its activations in cache, a GPU wants to be full.
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-# Texts tokenised at a time: enough to sort well by length, little beside the vectors themselves.
+# Padded tokens per forward: a CPU wants its activations in cache, a GPU wants to be full
+# (docs/results/encoding.md measures it).
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+# A block: the texts that are tokenised and sorted together. Enough to sort well by length, little beside the
+# vectors themselves. Batches never span two blocks, so the bytes of a vector depend on its block and not on
+# who computes the others.
 TEXTS_AT_A_TIME = 16384
+_TOKENISED_AT_ONCE = 1024  # texts; Python's lists of ids take nine times the memory of the arrays kept
+Rows = list[NDArray[np.int32]]
+PLURAL: dict[Kind, str] = {"query": "queries", "passage": "passages"}
+OnTexts = Callable[[int], None]
 
 
 class Retriever:
@@ -38,6 +53,9 @@ class Retriever:
         self.tokenizer = tokenizer
         self.encoder = bundle.encoder(tokenizer)
         self._decoder = decoder_of(model).eval()
+        # Threads may share a retriever: neither a tokenizer's truncation nor the hooks of a batch may meet
+        # another thread's.
+        self._tokenising, self._computing = threading.Lock(), threading.Lock()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str | None = None) -> Retriever:
@@ -60,19 +78,27 @@ class Retriever:
         return int(self._decoder.config.get_text_config().hidden_size)
 
     @property
+    def passage_length(self) -> int:
+        """Most tokens of a passage's text; prompt and slots come on top."""
+        return self.bundle.passage_length
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, tokenizer and template: vectors of different fingerprints do not mix."""
         return self.bundle.fingerprint
 
     def encode_queries(
         self, queries: Sequence[str], *, batch_tokens: int | None = None, progress: bool = False
-    ) -> np.ndarray:
+    ) -> NDArray[np.float32]:
         """Vectors of queries, float32 [N, D], L2-normalised.
 
         Args:
             queries: N texts; the empty one is allowed.
             batch_tokens: padded tokens per forward pass; None: what suits the device.
             progress: show a progress bar.
+
+        Raises:
+            ModelError: a vector holds NaN or infinity; the message names the row.
         """
         return self._encode(queries, "query", batch_tokens, progress)
 
@@ -82,53 +108,135 @@ class Retriever:
         *,
         batch_tokens: int | None = None,
         progress: bool = False,
-    ) -> np.ndarray:
+    ) -> NDArray[np.float32]:
         """Vectors of passages, float32 [N, D], L2-normalised.
 
         Args:
             passages: N texts, or N mappings with ``text`` and perhaps ``title``.
             batch_tokens: padded tokens per forward pass; None: what suits the device.
             progress: show a progress bar.
-        """
-        texts = [
-            one if isinstance(one, str) else passage_text(one.get("title") or "", one.get("text") or "")
-            for one in passages
-        ]
-        return self._encode(texts, "passage", batch_tokens, progress)
 
-    @torch.inference_mode()
-    def _encode(
-        self, texts: Sequence[str], kind: Kind, batch_tokens: int | None, progress: bool
-    ) -> np.ndarray:
+        Raises:
+            ModelError: a vector holds NaN or infinity; the message names the row.
+        """
+        return self._encode(passages, "passage", batch_tokens, progress)
+
+    def encode_blocks(
+        self,
+        blocks: Iterable[Sequence[str]],
+        kind: Kind = "passage",
+        *,
+        batch_tokens: int | None = None,
+        on_texts: OnTexts | None = None,
+    ) -> Iterator[Encoded]:
+        """Encode block after block, so that a corpus of any size needs the memory of one block.
+
+        Args:
+            blocks: texts, e.g. ``TEXTS_AT_A_TIME`` of them a block; sorted by length within their block only.
+            kind: ``passage`` or ``query``.
+            batch_tokens: padded tokens per forward pass; None: what suits the device.
+            on_texts: called with the number of texts that were just encoded.
+
+        Yields:
+            Each block's vectors float32 [N, D] in the order of its texts, not checked for NaN.
+        """
         device = self._decoder.device
         budget = batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
-        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        slots = self.bundle.template.slots_per_prompt
-        for start, rows, batch in _progress(self._batches(texts, kind, budget), kind, len(texts), progress):
-            ids, lengths = pad_rows([rows[row] for row in batch], self.encoder.pad_id)
-            embeddings = embed(self._decoder, ids.to(device), lengths.to(device), slots)
-            vectors[[start + row for row in batch]] = embeddings.cpu().numpy()
+        # A GPU must not wait for the tokenizer; a CPU has nothing to spare beside the model.
+        ahead = 1 if device.type == "cuda" else 0
+        for rows, cut in _in_advance(blocks, lambda texts: self._tokenised(texts, kind), ahead):
+            tally = Tally(len(rows), cut, sum(map(len, rows)))
+            yield Encoded(self._embed_block(rows, budget, tally, on_texts or _ignore), tally)
+
+    def _encode(
+        self,
+        texts: Sequence[str] | Sequence[Mapping[str, str]],
+        kind: Kind,
+        batch_tokens: int | None,
+        progress: bool,
+    ) -> NDArray[np.float32]:
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        starts = range(0, len(texts), TEXTS_AT_A_TIME)
+        blocks = (_plain(texts[start : start + TEXTS_AT_A_TIME]) for start in starts)
+        total = Tally()
+        with _bar(kind, len(texts), progress) as on_texts:
+            encoded = self.encode_blocks(blocks, kind, batch_tokens=batch_tokens, on_texts=on_texts)
+            for start, block in zip(starts, encoded, strict=True):
+                rows = range(start, start + len(block.vectors))
+                check_finite(block.vectors, rows, lambda row: _plain(texts[row : row + 1])[0])
+                vectors[start : rows.stop] = block.vectors
+                total.add(block.tally)
+        if total.cut:
+            logger.info(
+                "%d of %d %s were cut at %d tokens", total.cut, total.texts, PLURAL[kind],
+                self.encoder.lengths[kind],
+            )  # fmt: skip
         return vectors
 
-    def _batches(
-        self, texts: Sequence[str], kind: Kind, budget: int
-    ) -> Iterable[tuple[int, list[list[int]], list[int]]]:
-        for start in range(0, len(texts), TEXTS_AT_A_TIME):
-            rows = self.encoder.encode_batch(texts[start : start + TEXTS_AT_A_TIME], kind)
-            for batch in token_budget_batches([len(row) for row in rows], budget):
-                yield start, rows, batch
+    def _tokenised(self, texts: Sequence[str], kind: Kind) -> tuple[Rows, int]:
+        rows: Rows = []
+        cut = 0
+        for start in range(0, len(texts), _TOKENISED_AT_ONCE):
+            with self._tokenising:
+                some, more = self.encoder.encode_counted(texts[start : start + _TOKENISED_AT_ONCE], kind)
+            rows += [np.array(row, np.int32) for row in some]
+            cut += more
+        return rows, cut
+
+    @torch.inference_mode()
+    def _embed_block(self, rows: Rows, budget: int, tally: Tally, on_texts: OnTexts) -> NDArray[np.float32]:
+        vectors = np.empty((len(rows), self.dimension), dtype=np.float32)
+        batches = token_budget_batches([len(row) for row in rows], budget)
+        parts: list[torch.Tensor] = []
+        with self._computing, slots_only(self._decoder) as last_layer:
+            for batch in batches:
+                parts.append(self._embed([rows[row] for row in batch], last_layer))
+                tally.padded += len(batch) * len(rows[batch[0]])
+                on_texts(len(batch))
+        if parts:  # fetched at once: every fetch would make a GPU wait for the next batch
+            vectors[np.concatenate(batches)] = torch.cat(parts).float().cpu().numpy()
+        return vectors
+
+    def _embed(self, rows: Rows, last_layer: SlotRows | None) -> torch.Tensor:
+        ids, lengths = pad_rows(rows, self.encoder.pad_id)
+        device, slots = self._decoder.device, self.bundle.template.slots_per_prompt
+        ids, lengths = ids.to(device), lengths.to(device)
+        masked = not sees_no_padding(self._decoder)
+        return embed(self._decoder, ids, lengths, slots, masked=masked, last_layer=last_layer)
 
 
-def _progress(
-    batches: Iterable[tuple[int, list[list[int]], list[int]]], kind: Kind, total: int, show: bool
-) -> Iterable[tuple[int, list[list[int]], list[int]]]:
-    if not show:
-        yield from batches
+def _plain(texts: Sequence[str] | Sequence[Mapping[str, str]]) -> list[str]:
+    return [
+        one if isinstance(one, str) else passage_text(one.get("title") or "", one.get("text") or "")
+        for one in texts
+    ]
+
+
+def _in_advance(
+    blocks: Iterable[Sequence[str]], work: Callable[[Sequence[str]], tuple[Rows, int]], ahead: int
+) -> Iterator[tuple[Rows, int]]:
+    """The work's results in order, ``ahead`` of them computed beside what is done with the current one."""
+    if not ahead:
+        yield from map(work, blocks)
         return
-    from llara_core.progress import Progress
+    waiting: deque[Future[tuple[Rows, int]]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for block in blocks:
+            waiting.append(pool.submit(work, block))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
-    plural = {"query": "queries", "passage": "passages"}[kind]
-    with Progress(f"encode {plural}", total=total) as bar:
-        for item in batches:
-            yield item
-            bar.update(len(item[2]))
+
+@contextmanager
+def _bar(kind: Kind, total: int, show: bool) -> Iterator[OnTexts]:
+    if not show:
+        yield _ignore
+        return
+    with Progress(f"encode {PLURAL[kind]}", total, PLURAL[kind]) as bar:
+        yield bar.update
+
+
+def _ignore(texts: int) -> None:
+    """Nobody asked."""

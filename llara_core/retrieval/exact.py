@@ -7,61 +7,70 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llara_core.errors import InputError
+from llara_core.retrieval import exact_scan
+from llara_core.retrieval.exact_scan import FaissScanner, Hits, Pool, Scanner
+from llara_core.retrieval.exact_threads import in_order, workers
 
-_QUERY_BLOCK, _CORPUS_BLOCK = 256, 16_384  # one block of scores: 16 MiB
-_FAISS_QUERY_BLOCK = 4096  # FAISS's own block of queries: fewer would only cost it more barriers
-_SETTLED_NUMBERS = 1 << 22  # candidates' vectors held in float64 at once: 32 MiB
-_MARGIN = 8  # candidates beyond k, so that rounding and ties at the edge are seen
-_ROUNDING = 4e-6  # relative error of a float32 matrix product that may swap neighbours
+_POOL_BYTES = 1 << 26  # of candidates held at once: 28,000 queries of k = 100
+_BYTES_PER_PLACE = 12
+_PLACES_PER_RESULT, _LEAST_PLACES = 2, 96  # more places: fewer clearings, but later floors and more hits
+_SETTLED_QUERIES = 64  # settled by one thread at a time
+_SETTLED_NUMBERS = 1 << 20  # candidates of a thread, or numbers of the corpus in float64, held at once
 _BLAS_FROM = 20  # queries; FAISS's own default (128000 in 1.15.1) leaves small batches 10x slower
 
 
 def search(
-    queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int, *, use_faiss: bool | None = None
+    queries: NDArray[Any], corpus: NDArray[Any], k: int, *, use_faiss: bool | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the k documents of greatest inner product with each query, best first.
 
-    1. A matrix product in blocks (FAISS where installed, else numpy) finds a few more than k candidates.
-    2. The candidates' scores are computed again in float64, one by one, so that equal vectors score
-       equally wherever they stand, and both ways give the same answer.
-    3. They are sorted by score, ties by ascending row. A query whose ties reach past the candidates
-       is settled over the whole corpus.
+    1. Float32 matrix products, block by block, find the documents that may be among the k best: those
+       whose product is not further below the k-th best than rounding can explain (``exact_scan``).
+    2. Their scores are computed again in float64, one by one, so that equal vectors score equally
+       wherever they stand, and every way and every blocking give the same answer.
+    3. They are sorted by score, ties by ascending row. A query for which more documents tie than are
+       held is settled over the whole corpus.
+
+    The corpus is read once for up to 28,000 queries at k = 100. Beyond it, memory grows with Q and k,
+    not with N.
 
     Args:
         queries: [Q, D].
-        corpus: [N, D]; may be memory-mapped, and is read in blocks.
+        corpus: [N, D] float32 or float16; may be memory-mapped. Another type is converted as a whole.
         k: results per query, ≥ 1; at most N are returned.
-        use_faiss: None: when it is installed.
+        use_faiss: whether FAISS makes the products, on its GPUs where it has any, or numpy; None: FAISS
+            where it is installed.
 
     Returns:
         Scores [Q, min(k, N)] float32 and rows [Q, min(k, N)] int64.
 
     Raises:
-        InputError: k < 1, the dimensions differ, or a vector holds NaN or infinity.
+        InputError: k < 1, the dimensions differ, or a vector holds NaN or infinity or is longer than 1e18.
     """
-    queries, corpus = np.asarray(queries, np.float32), np.asarray(corpus, np.float32)
-    _check(queries, corpus, k)
+    queries = np.ascontiguousarray(queries, np.float32)
+    if not isinstance(corpus, np.ndarray) or corpus.dtype not in (np.float16, np.float32):
+        corpus = np.asarray(corpus, np.float32)
+    check_shapes(queries, corpus.shape, k)
     k = min(k, len(corpus))
     scores = np.zeros((len(queries), k), np.float32)
     rows = np.zeros((len(queries), k), np.int64)
-    if not k or not len(queries):
-        return scores, rows
-    wide = min(k + _MARGIN, len(corpus))
-    faiss = _faiss() if use_faiss in (None, True) else None
-    step = _QUERY_BLOCK if faiss is None else _FAISS_QUERY_BLOCK
-    settled = max(1, _SETTLED_NUMBERS // (wide * max(1, corpus.shape[1])))
-    for start in range(0, len(queries), step):
-        candidates = _candidates(queries[start : start + step], corpus, wide, faiss)
-        for first in range(0, len(candidates), settled):
-            block = slice(start + first, min(start + first + settled, start + len(candidates)))
-            some = candidates[first : first + settled]
-            scores[block], rows[block] = _settle(queries[block], corpus, some, k)
+    faiss = None if use_faiss is False else faiss_module()
+    width = max(_PLACES_PER_RESULT * k, _LEAST_PLACES)
+    step = max(1, _POOL_BYTES // (_BYTES_PER_PLACE * width))
+    for start in range(0, len(queries) if k else 0, step):
+        some = slice(start, start + step)
+        pool = Pool(queries[some], k, width)
+        _scan(queries[some], corpus, pool, faiss)
+        _settle(queries[some], corpus, pool, scores[some], rows[some])
     return scores, rows
 
 
@@ -84,23 +93,22 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDA
     return np.take_along_axis(scores, columns, axis=1), columns
 
 
-def _check(queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int) -> None:
+def check_shapes(queries: NDArray[np.float32], corpus: tuple[int, ...], k: int) -> None:
+    """Refuse what cannot be searched.
+
+    Raises:
+        InputError: k < 1, or the shapes are not [Q, D] and [N, D] of the same D.
+    """
     if k < 1:
         raise InputError(f"search: k must be at least 1, got {k}")
-    if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
+    if queries.ndim != 2 or len(corpus) != 2 or queries.shape[1] != corpus[1]:
         raise InputError(
             f"search: expected queries [Q, D] and corpus [N, D] of the same D, got {queries.shape} and "
-            f"{corpus.shape}; were they encoded by the same model?"
+            f"{corpus}; were they encoded by the same model?"
         )
-    finite = np.isfinite(queries).all() and all(
-        np.isfinite(corpus[start : start + _CORPUS_BLOCK]).all()
-        for start in range(0, len(corpus), _CORPUS_BLOCK)
-    )
-    if not finite:
-        raise InputError("search: a vector holds NaN or infinity; the model that encoded it is broken")
 
 
-def _faiss() -> Any | None:
+def faiss_module() -> Any | None:
     """Return FAISS set to use BLAS from small batches on, or None where it is not installed."""
     if importlib.util.find_spec("faiss") is None:
         return None
@@ -109,68 +117,95 @@ def _faiss() -> Any | None:
     return faiss
 
 
-def _candidates(
-    queries: NDArray[np.float32], corpus: NDArray[np.float32], wide: int, faiss: Any | None
-) -> NDArray[np.int64]:
-    """Rows of about the `wide` best documents of each query, [Q, wide], in no settled order."""
+def _scan(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool, faiss: Any | None) -> None:
+    """Fill the pool with the hits of all blocks."""
     if faiss is not None:
-        # knn reads the corpus where it lies; an IndexFlatIP would hold a second copy.
-        _, rows = faiss.knn(
-            np.ascontiguousarray(queries), np.ascontiguousarray(corpus), wide, faiss.METRIC_INNER_PRODUCT
-        )
-        return np.asarray(rows, np.int64)
-    best = np.empty((len(queries), 0), np.float32)
-    best_rows = np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(corpus), _CORPUS_BLOCK):
-        scores = queries @ corpus[start : start + _CORPUS_BLOCK].T
-        columns = _greatest(scores, wide)
-        best = np.concatenate([best, np.take_along_axis(scores, columns, axis=1)], axis=1)
-        best_rows = np.concatenate([best_rows, columns + start], axis=1)
-        columns = _greatest(best, wide)
-        best = np.take_along_axis(best, columns, axis=1)
-        best_rows = np.take_along_axis(best_rows, columns, axis=1)
-    return best_rows
+        scan = FaissScanner(queries, corpus, pool, faiss)
+        for start in range(0, len(corpus), scan.block):
+            pool.add(scan(start, min(start + scan.block, len(corpus))))
+        return
+    jobs = [partial(_scan_block, start=start, end=end) for start, end in _blocks(len(corpus), pool.k)]
+    scanners: SimpleQueue[Scanner] = SimpleQueue()
+    for _ in range(workers()):
+        scanners.put(Scanner(queries, corpus, pool))
+    for hits in in_order([partial(job, scanners) for job in jobs]):
+        pool.add(hits)
 
 
-def _greatest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Columns of the k greatest scores of each row [Q, N], in no order; all N where there are fewer."""
-    width = scores.shape[1]
-    if width <= k:
-        return np.broadcast_to(np.arange(width), scores.shape)
-    return np.argpartition(scores, width - k, axis=1)[:, width - k :]
+def _scan_block(scanners: SimpleQueue[Scanner], start: int, end: int) -> Hits:
+    scanner = scanners.get()
+    try:
+        return scanner(start, end)
+    finally:
+        scanners.put(scanner)
+
+
+def _blocks(count: int, k: int) -> Iterator[tuple[int, int]]:
+    """Blocks of the corpus: small at first, while the floors are still low and most products are hits."""
+    start, size = 0, max(exact_scan.FIRST_BLOCK, 2 * k)
+    while start < count:
+        end = min(start + size, count)
+        yield start, end
+        start, size = end, min(exact_scan.CORPUS_BLOCK, end)
 
 
 def _settle(
-    queries: NDArray[np.float32], corpus: NDArray[np.float32], candidates: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Score the candidates [Q, C] again and sort them; the k best of each query."""
-    ordered = np.sort(candidates, axis=1)  # ascending rows: a stable sort by score settles ties by row
-    exact = _exact(queries, corpus[ordered])
-    columns = np.argsort(-exact, axis=1, kind="stable")
-    scores = np.take_along_axis(exact, columns, axis=1)
-    rows = np.take_along_axis(ordered, columns, axis=1)
-    if ordered.shape[1] < len(corpus):
-        room = _ROUNDING * np.maximum(1.0, np.abs(scores[:, k - 1]))
-        for place in np.flatnonzero(scores[:, k - 1] - scores[:, -1] <= room):
-            scores[place, :k], rows[place, :k] = _whole(queries[place], corpus, k)
-    return scores[:, :k], rows[:, :k]
+    queries: NDArray[np.float32],
+    corpus: NDArray[Any],
+    pool: Pool,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> None:
+    """Score the pool's candidates in float64 and write the k best of each query into scores and rows."""
+    chosen, wide = pool.candidates(), queries.astype(np.float64)
+    most = int(chosen.sum(axis=1).max())
+    step = max(1, min(_SETTLED_QUERIES, _SETTLED_NUMBERS // max(1, most)))
+
+    def settle(first: int) -> None:
+        some = slice(first, min(first + step, len(queries)))
+        # Ascending rows, so that a stable sort by score settles ties by row; places past the end score -inf.
+        found = np.sort(np.where(chosen[some], pool.rows[some], len(corpus)), axis=1)[:, :most]
+        exact = np.full(found.shape, -np.inf, np.float32)
+        narrow, broad = (np.empty((most, corpus.shape[1]), kind) for kind in (corpus.dtype, np.float64))
+        for place, query in enumerate(wide[some]):
+            count = int(np.searchsorted(found[place], len(corpus)))
+            np.take(corpus, found[place, :count], axis=0, out=narrow[:count], mode="clip")  # raise would copy
+            np.copyto(broad[:count], narrow[:count])
+            exact[place, :count] = exact_scores(query, broad[:count])
+        order = np.argsort(-exact, axis=1, kind="stable")[:, : pool.k]
+        kept = np.flatnonzero(~pool.overflowed[some])
+        scores[some][kept] = np.take_along_axis(exact, order, axis=1)[kept]
+        rows[some][kept] = np.take_along_axis(found, order, axis=1)[kept]
+
+    for _ in in_order([partial(settle, first) for first in range(0, len(queries), step)]):
+        pass
+    lost = np.flatnonzero(pool.overflowed)
+    if len(lost):
+        scores[lost], rows[lost] = _whole(wide[lost], corpus, pool.k)
 
 
 def _whole(
-    query: NDArray[np.float32], corpus: NDArray[np.float32], k: int
+    queries: NDArray[np.float64], corpus: NDArray[Any], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The k best of one query over the whole corpus, every score computed alike."""
-    blocks = [corpus[None, start : start + _CORPUS_BLOCK] for start in range(0, len(corpus), _CORPUS_BLOCK)]
-    scores = np.concatenate([_exact(query[None], block) for block in blocks], axis=1)
-    best, rows = top_k(scores, k)
-    return best[0], rows[0]
+    """The k best of queries [L, D] over the whole corpus, every score computed alike."""
+    best = np.empty((len(queries), 0), np.float32)
+    rows = np.empty((len(queries), 0), np.int64)
+    step = max(1, _SETTLED_NUMBERS // max(1, corpus.shape[1]))
+    for start in range(0, len(corpus), step):
+        block = corpus[start : start + step].astype(np.float64)
+        here = np.stack([exact_scores(query, block) for query in queries])
+        # Earlier rows stand first, so top_k's ties by column are ties by row.
+        found = np.broadcast_to(np.arange(start, start + len(block)), here.shape)
+        best, columns = top_k(np.concatenate([best, here], axis=1), k)
+        rows = np.take_along_axis(np.concatenate([rows, found], axis=1), columns, axis=1)
+    return best, rows
 
 
-def _exact(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inner products [Q, C] of queries [Q, D] and their own vectors [Q, C, D], summed in float64.
+def exact_scores(query: NDArray[np.float64], vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Inner products [C] of a query [D] and vectors [C, D], summed in float64.
 
-    Plain einsum sums every product in the same order whatever its neighbours are; BLAS would not.
+    Equal vectors score equally wherever they stand: plain einsum sums every product in the
+    same order whatever its neighbours are; BLAS would not.
     """
-    wide = queries.astype(np.float64)
-    total: NDArray[np.float32] = np.einsum("qcd,qd->qc", vectors.astype(np.float64), wide).astype(np.float32)
+    total: NDArray[np.float32] = np.einsum("cd,d->c", vectors.astype(np.float64), query).astype(np.float32)
     return total

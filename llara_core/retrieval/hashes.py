@@ -17,8 +17,7 @@ def passage_hashes(passages: Iterable[str]) -> NDArray[np.uint8]:
     Args:
         passages: N texts, title and text joined (``data.collection.passage_text``); lone surrogates allowed.
     """
-    digests = [
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
-        for text in passages
-    ]
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), HASH_BYTES).copy()
+    digests = bytearray()
+    for text in passages:
+        digests += hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
+    return np.frombuffer(digests, np.uint8).reshape(-1, HASH_BYTES)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,25 +15,31 @@ from llara_core.config import Bm25Settings, MineSettings
 from llara_core.data.collection import Collection
 from llara_core.errors import ConfigError
 from llara_core.progress import Progress
+from llara_core.retrieval.audit import audit_of
 from llara_core.retrieval.bm25 import Bm25
-from llara_core.retrieval.exact import search
+from llara_core.retrieval.mining_chooser import Checks, Chooser
+from llara_core.retrieval.mining_likeness import Likeness
+from llara_core.retrieval.mining_positives import Positives, bar, positives_of
+from llara_core.retrieval.mining_sources import (
+    Named,
+    Rows,
+    merged,
+    named_by_bm25,
+    named_by_chance,
+    named_by_model,
+    pair_scores,
+    windows,
+)
+from llara_core.retrieval.mining_table import NEGATIVES_SCHEMA, Findings, stats_of, table_of
+from llara_core.retrieval.mining_teacher import Teacher, open_veto
 from llara_core.retrieval.vectors import Encoder, corpus_vectors
-from llara_core.retrieval.words import jaccard, word_set
+
+__all__ = ["NEGATIVES_SCHEMA", "Mined", "mine"]
 
 logger = logging.getLogger(__name__)
 
-NEGATIVES_SCHEMA = pa.schema(
-    [
-        ("query_id", pa.string()),
-        ("corpus_id", pa.string()),
-        ("source", pa.string()),  # "bm25" or "dense": the list that named it first
-        ("rank", pa.int32()),  # in that list, from 1
-        ("score", pa.float32()),  # the model's inner product with the query, for both sources
-    ]
-)
-_QUERY_BLOCK = 2048  # queries searched at once: memory does not grow with queries x corpus
-_WORD_SETS = 20_000  # word sets kept
-_MUCH = 0.1  # share of negatives past the margin above which the log says so
+_ENCODE_BLOCK = 2048  # queries encoded and searched at once, always the same ones together
+_CHOICE_BLOCK = 256  # of these, chosen for at once: memory does not grow with queries x corpus
 
 
 class Mined(NamedTuple):
@@ -46,35 +48,17 @@ class Mined(NamedTuple):
     ``stats`` is JSON-able: ``queries`` (with a positive in the corpus), ``queries_without_positive``,
     ``queries_short`` (fewer negatives than asked, for lack of candidates), ``negatives``, ``candidates``,
     ``shares`` (of each source among the negatives), ``mean_score`` (per source), ``mean_positive_score``,
-    ``excluded`` (``positive``, ``near_duplicate``, ``margin``: counts among the candidates looked at),
-    ``past_margin`` (negatives taken back from the margin filter), ``note`` (a sentence, or "").
+    ``excluded`` (``positive``, ``margin``, ``near_duplicate``, ``repeated``, ``veto``: counts among the
+    candidates looked at), ``past_margin`` (negatives taken back from the margin filter), ``note`` (a
+    sentence, or ""). ``audit`` is what ``retrieval.audit.audit_of`` gives, JSON-able too.
     """
 
     table: pa.Table
     stats: dict[str, Any]
+    audit: dict[str, Any]
 
 
-class Candidate(NamedTuple):
-    """A passage that one of the lists holds."""
-
-    row: int
-    source: str
-    rank: int
-
-
-@dataclass
-class _Tally:
-    """Counts that grow with every query; one line of the table is a query place and a scored candidate."""
-
-    lines: list[tuple[int, Candidate, float]] = field(default_factory=list)
-    excluded: Counter[str] = field(default_factory=Counter)
-    positive_scores: list[float] = field(default_factory=list)
-    candidates: int = 0
-    past_margin: int = 0
-    short: int = 0
-
-
-def mine(
+def mine(  # noqa: PLR0913 - the last three are rarely given
     collection: Collection,
     encoder: Encoder,
     settings: MineSettings,
@@ -82,224 +66,191 @@ def mine(
     seed: int = 0,
     *,
     cache: Path | None = None,
+    shard: tuple[int, int] = (0, 1),
+    teacher: Teacher | None = None,
 ) -> Mined:
     """Return hard negatives for the queries of a split, or for `settings.queries` of them.
 
-    1. BM25 and the model's exact search each name candidates: the ranks after `skip_top`, as many as their
-       depth. The two lists are interleaved by rank; `seed` draws, per query, which one comes first.
+    1. BM25, the model's exact search and chance each name candidates: the ranks after `skip_top`, as many
+       as their depth. The lists are interleaved by rank; `seed` draws, per query, which one comes first.
     2. Left out: positives of the query or of a query with the same words in the same order, the query
-       itself, and passages whose word set is nearly that of a positive (`near_duplicate`).
+       itself, passages whose word set is nearly that of a positive (`near_duplicate`), and passages of the
+       same text as a negative chosen before.
     3. Left out too: passages that the model scores above `positive_margin` times the query's best
-       positive: they may well be unjudged answers. BM25's candidates are judged by the same score.
-    4. The first `negatives` that remain are kept. Where too few remain, those that step 3 left out are
-       taken back, lowest score first. This matters for a model that knows little yet: it scores many
-       passages above the positive, and without step 4 most queries would keep nothing.
+       positive: they may well be unjudged answers. BM25's candidates are judged by the same score. And
+       those to which the teacher of `veto` objects.
+    4. The first `negatives` that remain are kept, or with `shares` the first of each source. Where too few
+       remain, those that the margin left out are taken back, lowest score first. This matters for a
+       model that knows little yet: it scores many passages above the positive, and without step 4 most
+       queries would keep nothing.
+
+    What is dear (word sets, the teacher) is asked only of candidates that would be kept. Every query's
+    negatives depend on nothing but the query, the corpus, the settings and the seed: blocks, shards and
+    repeated runs give the same bytes.
 
     Args:
         collection: corpus, queries and judgements.
         encoder: the adapted model.
         settings: the split, depths and thresholds.
         bm25: settings of the lexical search.
-        seed: draws which list comes first.
+        seed: draws which list comes first, and the random candidates.
         cache: folder of corpus vectors, shared with the evaluation; None: encode anew.
+        shard: number of this part and count of parts: only its queries are mined. The tables of all
+            parts, one after the other, are the table of the whole.
+        teacher: who may object; None: the model that `veto` names, if any.
 
     Returns:
-        Table of ``NEGATIVES_SCHEMA``, in the order of the queries and, within one, of choice; and stats.
+        Table of ``NEGATIVES_SCHEMA``, in the order of the queries and, within one, of choice; stats; audit.
 
     Raises:
-        ConfigError: both depths are 0.
+        ConfigError: all depths are 0, or the shard is none of its parts.
         DataError: the split does not exist or judges no known query.
+        ModelError: the teacher cannot be loaded.
 
     Source: paper, section 3.4 (hard negatives); step 3 is the positive-aware filter of NV-Retriever
-    (Moreira et al., 2024, "TopK-PercPos").
+    (Moreira et al., 2024, arXiv 2407.15831, "TopK-PercPos"); issue 4, point 4.
     """
-    if not settings.bm25_depth and not settings.dense_depth:
-        raise ConfigError("mine: bm25_depth and dense_depth are both 0; at least one list must be searched")
-    query_ids, texts = collection.split_queries(settings.split)
-    positives = _positives(collection, settings.split, query_ids, texts)
-    places = _drawn([place for place, rows in enumerate(positives) if rows], settings.queries, seed)
-    vectors = corpus_vectors(encoder, collection.passages, cache)
-    lexical = Bm25(bm25).index(collection.passages) if settings.bm25_depth else None
-    choose = _Chooser(collection, settings, vectors)
-    first = np.random.default_rng(seed).integers(0, 2, len(query_ids))
-    with Progress("mine", total=len(places), unit="queries") as progress:
-        for start in range(0, len(places), _QUERY_BLOCK):
-            block = places[start : start + _QUERY_BLOCK]
-            asked = [texts[place] for place in block]
-            queries, lists = _searched(asked, encoder, vectors, lexical, settings)
-            for place, query, *named in zip(block, queries, *lists, strict=True):
-                if first[place]:
-                    named.reverse()
-                choose(place, query_ids[place], query, positives[place], _interleave(named))
-            progress.update(len(block))
-    return _result(collection, query_ids, choose.tally, len(places), settings)
+    if not windows(settings):
+        raise ConfigError(
+            "mine: bm25_depth, dense_depth and random_depth are all 0; "
+            "at least one source must give candidates"
+        )
+    if not 0 <= shard[0] < shard[1]:
+        raise ConfigError(f"mine: shard {shard[0]} of {shard[1]} does not exist; parts count from 0")
+    miner = _Miner(collection, encoder, settings, seed, teacher)
+    miner.prepare(bm25, cache)
+    findings = miner.run(shard)
+    stats = stats_of(findings, int((miner.positives.counts == 0).sum()), settings)
+    if stats["note"]:
+        logger.warning("%s", stats["note"])
+    facts = {
+        "collection": collection.name,
+        "split": settings.split,
+        "documents": collection.corpus.num_rows,
+        "model": encoder.fingerprint,
+        "seed": seed,
+        "shard": list(shard),
+    }
+    audit = audit_of(collection, miner.positives, findings, settings, stats, facts)
+    table = table_of(collection, miner.positives.query_ids, findings.lines)
+    return Mined(table, stats, audit)
 
 
-def _drawn(places: list[int], most: int | None, seed: int) -> list[int]:
+class _Miner:
+    """One run of ``mine``: what all its blocks share."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        encoder: Encoder,
+        settings: MineSettings,
+        seed: int,
+        teacher: Teacher | None,
+    ) -> None:
+        self.positives: Positives = positives_of(collection, settings.split)
+        self._collection, self._encoder, self._settings, self._seed = collection, encoder, settings, seed
+        self._veto = open_veto(settings.veto, teacher)
+        self._likeness = Likeness(collection)
+        self._windows = windows(settings)
+        self._vectors: NDArray[Any] = np.zeros((0, 0), np.float32)
+        self._lexical: Bm25 | None = None
+
+    def prepare(self, bm25: Bm25Settings | None, cache: Path | None) -> None:
+        """Encode and index the corpus."""
+        # As a plain view: every slice of a numpy.memmap costs microseconds of Python.
+        self._vectors = np.asarray(corpus_vectors(self._encoder, self._collection.passages, cache))
+        if "bm25" in self._windows:
+            self._lexical = Bm25.cached(self._collection.passages, bm25, cache)
+
+    def run(self, shard: tuple[int, int]) -> Findings:
+        """Mine for the queries of the shard, block by block."""
+        places = _drawn(np.flatnonzero(self.positives.counts), self._settings.queries, self._seed)
+        first, last = (len(places) * part // shard[1] for part in (shard[0], shard[0] + 1))
+        turned = np.random.default_rng(self._seed).integers(0, 2, len(self.positives.texts)).astype(np.bool_)
+        findings, choose = Findings(), Chooser(self._settings, self._seed)
+        with Progress("mine", total=last - first, unit="queries") as progress:
+            for block, queries in self._encoded(places, first, last):
+                lists = self._named(block, queries)
+                for start in range(0, len(block), _CHOICE_BLOCK):
+                    some = slice(start, start + _CHOICE_BLOCK)
+                    part = [named.of(some) for named in lists]
+                    self._choose(choose, findings, block[some], queries[some], part, turned[block[some]])
+                progress.update(len(block))
+        return findings
+
+    def _encoded(self, places: Rows, first: int, last: int) -> Iterator[tuple[Rows, NDArray[np.float32]]]:
+        """Places and vectors of the queries ``first`` to ``last``, a block at a time.
+
+        A query's vector depends in its last bits on what it is encoded with, so a shard encodes whole blocks
+        of the whole list and leaves out what is not its own.
+        """
+        for start in range(first - first % _ENCODE_BLOCK, last, _ENCODE_BLOCK):
+            block = places[start : start + _ENCODE_BLOCK]
+            vectors = self._encoder.encode_queries([self.positives.texts[place] for place in block])
+            own = slice(max(0, first - start), max(0, last - start))
+            yield block[own], np.asarray(vectors, np.float32)[own]
+
+    def _named(self, places: Rows, queries: NDArray[np.float32]) -> list[Named]:
+        lists = []
+        if self._lexical is not None:
+            texts = [self.positives.texts[place] for place in places]
+            lists.append(named_by_bm25(self._lexical, texts, self._windows["bm25"]))
+        if "dense" in self._windows:
+            lists.append(named_by_model(queries, self._vectors, self._windows["dense"]))
+        if "random" in self._windows:
+            count = self._windows["random"][1]
+            lists.append(named_by_chance(places, count, len(self._vectors), self._seed))
+        return lists
+
+    def _choose(
+        self,
+        choose: Chooser,
+        findings: Findings,
+        places: Rows,
+        queries: NDArray[np.float32],
+        lists: list[Named],
+        turned: NDArray[np.bool_],
+    ) -> None:
+        """Choose the negatives of a block of queries [B, D] and note how."""
+        candidates = merged(lists, turned)
+        unscored = np.nonzero((candidates.rows >= 0) & np.isnan(candidates.scores))
+        candidates.scores[unscored] = pair_scores(
+            queries, self._vectors, unscored[0], candidates.rows[unscored]
+        )
+        query_of, rows = self.positives.pairs(places)
+        measure = bar(queries, self._vectors, query_of, rows, self._settings)
+        findings.note_lists(lists, [self.positives.hold(places, named.rows) for named in lists])
+        known = self.positives.hold(places, candidates.rows)
+        choice = choose(candidates, known, measure.limit, places, self._checks(places, query_of, rows))
+        findings.note_choice(places, candidates, choice, measure, self._settings.negatives)
+
+    def _checks(self, places: Rows, query_of: Rows, positives: Rows) -> Checks:
+        """What may still speak against a passage, for the queries of a block."""
+        starts, veto = np.searchsorted(query_of, np.arange(len(places) + 1)), self._veto
+        limits: dict[int, float] = {}  # of the teacher's scores, by query
+
+        def like(asked: Rows, rows: Rows) -> NDArray[np.float64]:
+            return self._likeness.with_positives(asked, rows, starts, positives)
+
+        def objects(asked: Rows, rows: Rows) -> NDArray[np.bool_]:
+            marks = np.zeros(len(rows), np.bool_)
+            if veto is None:
+                return marks
+            for place in np.unique(asked).tolist():
+                text, own = self.positives.texts[places[place]], asked == place
+                if place not in limits:
+                    known = self._likeness.texts(positives[starts[place] : starts[place + 1]])
+                    limits[place] = veto.limit(text, known)
+                marks[own] = veto.against(text, self._likeness.texts(rows[own]), limits[place])
+            return marks
+
+        near = self._settings.near_duplicate is not None
+        return Checks(like if near else None, objects if veto else None, self._likeness.codes)
+
+
+def _drawn(places: Rows, most: int | None, seed: int) -> Rows:
     """At most ``most`` of the places, in their order; which ones is the seed's choice."""
     if most is None or most >= len(places):
         return places
     drawn = np.random.default_rng([seed, 1]).choice(len(places), most, replace=False)
-    return [places[at] for at in np.sort(drawn)]
-
-
-def _positives(
-    collection: Collection, split: str, query_ids: Sequence[str], texts: Sequence[str]
-) -> list[list[int]]:
-    """Ascending corpus rows of the positives of each query, queries of the same text sharing theirs."""
-    row_of = {document: row for row, document in enumerate(collection.corpus_ids)}
-    qrels = collection.judgements(split)
-    by_text: dict[str, set[int]] = defaultdict(set)
-    keys = [" ".join(text.lower().split()) for text in texts]
-    for query, key in zip(query_ids, keys, strict=True):
-        graded = qrels[query].items()
-        by_text[key].update(
-            row_of[document] for document, grade in graded if grade > 0 and document in row_of
-        )
-    return [sorted(by_text[key]) for key in keys]
-
-
-def _searched(
-    texts: list[str],
-    encoder: Encoder,
-    vectors: NDArray[np.float32],
-    lexical: Bm25 | None,
-    settings: MineSettings,
-) -> tuple[NDArray[np.float32], list[list[list[Candidate]]]]:
-    """The queries of a block as vectors [B, D], and per source and query the candidates in order of rank."""
-    queries = np.asarray(encoder.encode_queries(texts), np.float32)
-    skip, lists = settings.skip_top, []
-    if lexical is not None:
-        scores, rows = lexical.search(texts, skip + settings.bm25_depth)
-        # A passage without a term in common is no candidate of BM25's; those come last.
-        lists.append(
-            [_ranked(found[score > 0], "bm25", skip) for found, score in zip(rows, scores, strict=True)]
-        )
-    if settings.dense_depth:
-        _, rows = search(queries, vectors, skip + settings.dense_depth)
-        lists.append([_ranked(found, "dense", skip) for found in rows])
-    return queries, lists
-
-
-def _ranked(rows: NDArray[np.int64], source: str, skip: int) -> list[Candidate]:
-    return [Candidate(int(row), source, skip + place) for place, row in enumerate(rows[skip:], start=1)]
-
-
-def _interleave(lists: Sequence[Sequence[Candidate]]) -> Iterator[Candidate]:
-    """First of each list, second of each, ...; a passage named twice counts where it comes first."""
-    seen: set[int] = set()
-    for tier in zip_longest(*lists):
-        for candidate in tier:
-            if candidate is not None and candidate.row not in seen:
-                seen.add(candidate.row)
-                yield candidate
-
-
-class _Chooser:
-    """Applies steps 2 to 4 of ``mine`` to one query after the other and keeps the tally."""
-
-    def __init__(self, collection: Collection, settings: MineSettings, vectors: NDArray[np.float32]) -> None:
-        self.tally = _Tally()
-        self._settings, self._vectors = settings, vectors
-        self._row_of = {document: row for row, document in enumerate(collection.corpus_ids)}
-        passages = collection.passages
-        self._words = functools.lru_cache(_WORD_SETS)(lambda row: word_set(passages[row]))
-
-    def __call__(
-        self,
-        place: int,
-        query_id: str,
-        query: NDArray[np.float32],
-        positives: Sequence[int],
-        candidates: Iterator[Candidate],
-    ) -> None:
-        """Choose the negatives of one query [D] among its candidates."""
-        tally, wanted = self.tally, self._settings.negatives
-        banned = {*positives, self._row_of.get(query_id, -1)}
-        everyone = list(candidates)
-        tally.candidates += len(everyone)
-        scores = self._vectors[[candidate.row for candidate in everyone]] @ query
-        best = float((self._vectors[list(positives)] @ query).max())
-        tally.positive_scores.append(best)
-        # For a positive score this is `margin * best`; for a negative one it still lies below it.
-        limit = best - (1 - self._settings.positive_margin) * abs(best)
-        kept: list[tuple[Candidate, float]] = []
-        held_back: list[tuple[Candidate, float]] = []
-        for candidate, score in zip(everyone, map(float, scores), strict=True):
-            if len(kept) == wanted:
-                break
-            reason = self._reason(candidate.row, banned, positives)
-            if reason is None and score > limit:
-                held_back.append((candidate, score))
-                reason = "margin"
-            if reason is None:
-                kept.append((candidate, score))
-            else:
-                tally.excluded[reason] += 1
-        held_back.sort(key=lambda pair: pair[1])
-        taken_back = held_back[: wanted - len(kept)]
-        tally.past_margin += len(taken_back)
-        tally.short += len(kept) + len(taken_back) < wanted
-        tally.lines += [(place, candidate, score) for candidate, score in [*kept, *taken_back]]
-
-    def _reason(self, row: int, banned: set[int], positives: Sequence[int]) -> str | None:
-        if row in banned:
-            return "positive"
-        words, threshold = self._words(row), self._settings.near_duplicate
-        near = any(jaccard(words, self._words(positive)) >= threshold for positive in positives)
-        return "near_duplicate" if near else None
-
-
-def _result(
-    collection: Collection, query_ids: Sequence[str], tally: _Tally, queries: int, settings: MineSettings
-) -> Mined:
-    ids, lines = collection.corpus_ids, tally.lines
-    columns: tuple[list[Any], ...] = (
-        [query_ids[place] for place, _, _ in lines],
-        [ids[candidate.row] for _, candidate, _ in lines],
-        [candidate.source for _, candidate, _ in lines],
-        [candidate.rank for _, candidate, _ in lines],
-        [score for _, _, score in lines],
-    )
-    table = pa.table(
-        [pa.array(column, kind.type) for column, kind in zip(columns, NEGATIVES_SCHEMA, strict=True)],
-        schema=NEGATIVES_SCHEMA,
-    )
-    note = _note(tally, queries, settings)
-    if note:
-        logger.warning("%s", note)
-    by_source = {source: [s for _, c, s in lines if c.source == source] for source in ("bm25", "dense")}
-    return Mined(
-        table,
-        {
-            "queries": queries,
-            "queries_without_positive": len(query_ids) - queries,
-            "queries_short": tally.short,
-            "negatives": len(lines),
-            "candidates": tally.candidates,
-            "shares": {source: len(scores) / max(1, len(lines)) for source, scores in by_source.items()},
-            "mean_score": {source: float(np.mean(s)) if s else None for source, s in by_source.items()},
-            "mean_positive_score": float(np.mean(tally.positive_scores)) if tally.positive_scores else None,
-            "excluded": {
-                reason: tally.excluded[reason] for reason in ("positive", "near_duplicate", "margin")
-            },
-            "past_margin": tally.past_margin,
-            "note": note,
-        },
-    )
-
-
-def _note(tally: _Tally, queries: int, settings: MineSettings) -> str:
-    """One sentence where the negatives are not what the settings ask for."""
-    count = len(tally.lines)
-    if not queries:
-        return "no query has a positive in the corpus, so nothing was mined"
-    if not count:
-        return "no hard negative was found; the corpus may hold little but positives"
-    if tally.past_margin > _MUCH * count:
-        return (
-            f"{tally.past_margin} of {count} negatives score above {settings.positive_margin:g} times their "
-            "query's positive and were kept for lack of others, lowest first; the model does not yet tell "
-            "the positives apart"
-        )
-    return ""
+    return places[np.sort(drawn)]

@@ -1,20 +1,30 @@
-"""Vectors of a corpus, encoded once per model and content and kept on disk beside the run."""
+"""Vectors of a corpus: each text encoded once per model, streamed to a memory-mapped matrix, resumable."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llara_core.errors import ModelError
-from llara_core.files import new_file
+from llara_core.errors import DataError, ModelError
+from llara_core.files import unwritable
+from llara_core.model.encoded import Encoded, Tally, check_finite
+from llara_core.progress import Progress
+from llara_core.retrieval.hashes import passage_hashes
+from llara_core.retrieval.vector_rows import find_rows, first_rows
+from llara_core.retrieval.vector_store import VECTORS, Dtype, Key, Partial, earlier, open_vectors, workplace
 
 logger = logging.getLogger(__name__)
+
+# Passages a block: what a kill can lose, and what is sorted by length together.
+BLOCK = 16384
 
 
 class Encoder(Protocol):
@@ -39,6 +49,37 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class BlockEncoder(Protocol):
+    """An encoder that takes block after block, and may work on several at once."""
+
+    def encode_blocks(
+        self, blocks: Iterable[Sequence[str]], *, on_texts: Callable[[int], None] | None = None
+    ) -> Iterator[Encoded]:
+        """Vectors float32 [N, D] of each block, in the order given."""
+        ...
+
+
+@dataclass(frozen=True)
+class CorpusVectors:
+    """Vectors of a corpus and how they came about.
+
+    Args:
+        vectors: [N, D] float32 or float16; a read-only memory-map where there is a cache.
+        hashes: uint8 [N, 16], of the passages in their order.
+        facts: ``passages``, ``encoded``, ``copied`` (rows taken from other passages of the same text or from
+            earlier vectors), ``resumed`` (rows that an interrupted run had encoded), ``seconds`` of this
+            call, and where the encoder tells: ``cut`` passages of those encoded, their ``tokens``, and
+            ``tokens_per_second``.
+        folder: where they lie; None: in memory only.
+    """
+
+    vectors: NDArray[Any]
+    hashes: NDArray[np.uint8]
+    facts: dict[str, Any]
+    folder: Path | None = None
+
+
 def content_hash(passages: Sequence[str]) -> str:
     """Return the SHA-256 of the passages in their order; no two lists share one by joining alike."""
     digest = hashlib.sha256()
@@ -50,54 +91,194 @@ def content_hash(passages: Sequence[str]) -> str:
 
 
 def corpus_vectors(
-    encoder: Encoder, passages: Sequence[str], cache: Path | None = None
-) -> NDArray[np.float32]:
-    """Return the passages' vectors [N, D] float32, from the cache where it has them.
+    encoder: Encoder, passages: Sequence[str], cache: Path | None = None, *, dtype: Dtype = "float32"
+) -> NDArray[Any]:
+    """Return the passages' vectors [N, D], from the cache where it has them (see ``stored_vectors``)."""
+    return stored_vectors(encoder, passages, cache, dtype=dtype).vectors
+
+
+def stored_vectors(
+    encoder: Encoder,
+    passages: Sequence[str],
+    cache: Path | None = None,
+    *,
+    dtype: Dtype = "float32",
+    block: int = BLOCK,
+) -> CorpusVectors:
+    """Encode a corpus block by block, each text once, and keep the result.
+
+    1. Vectors of exactly these passages, if the cache has them, are mapped into memory and returned.
+    2. A text that stands in several rows is encoded once; a text whose vector lies in the cache under another
+       corpus of the same model and dtype is not encoded at all.
+    3. The rest is encoded in blocks. A run that was killed is gone on with where it was: finished blocks
+       stay, and the bytes are those of a run that was not.
+
+    Which rows share a batch depends on the blocks alone, so the bytes do not depend on how many processes
+    encode them (``vector_processes``). A row copied in step 2 may differ from one encoded anew by the
+    rounding of another batch.
 
     Args:
-        encoder: the model.
-        passages: N texts, as ``Collection.passages`` gives them.
-        cache: folder of ``<fingerprint>-<content hash>.npy`` files, made when missing; None: no cache.
-            A cached array is memory-mapped, read-only.
+        encoder: the model; asked for ``encode_blocks`` where it has it, else for ``encode_passages``.
+        passages: N texts, as ``Collection.passages`` gives them; read block by block.
+        cache: folder of ``vector_store`` folders, made when missing; None: in memory only.
+        dtype: of the numbers kept.
+        block: passages a block.
 
     Raises:
-        ModelError: the encoder gives another shape than [N, D].
+        ModelError: the encoder gives another shape than [N, D], or a vector with NaN or infinity (the
+            message names the passage's row).
         DataError: the cache folder cannot be written.
+
+    Source: issue 4, point 1.
     """
-    if cache is None:
-        return _encode(encoder, passages)
-    key = hashlib.sha256(encoder.fingerprint.encode()).hexdigest()[:20]
-    path = cache / f"{key}-{content_hash(passages)[:20]}.npy"
-    if path.is_file():
-        vectors = _open(path, (len(passages), encoder.dimension))
-        if vectors is not None:
-            logger.info("vectors of %d passages taken from %s", len(passages), path.name)
-            return vectors
-    vectors = _encode(encoder, passages)
-    with new_file(path) as partial, partial.open("wb") as file:
-        np.save(file, vectors, allow_pickle=False)
-    return vectors
+    started = time.monotonic()
+    key = Key(encoder.fingerprint, encoder.dimension, dtype, passage_hashes(passages))
+    work = _Work(encoder, passages, key, block)
+    if cache is None or not len(passages):
+        return work.result(work.in_memory(), None, started)
+    target = cache / key.name
+    vectors = open_vectors(target, key)
+    if vectors is None:
+        with workplace(cache, key.name) as folder:
+            vectors = open_vectors(target, key)  # another process may have been quicker
+            if vectors is None:
+                try:
+                    work.on_disk(cache, Partial(folder), target)
+                except OSError as error:
+                    raise unwritable(cache, error) from None
+                vectors = open_vectors(target, key)
+    if vectors is None:
+        raise DataError("the vectors just written cannot be read again; is the disk sound?", file=target)
+    if not work.encoded:
+        logger.info("vectors of %d passages taken from %s", len(passages), target.name)
+    return work.result(vectors, target, started)
 
 
-def _encode(encoder: Encoder, passages: Sequence[str]) -> NDArray[np.float32]:
-    vectors = np.asarray(encoder.encode_passages(list(passages)), np.float32)
-    expected = (len(passages), encoder.dimension)
-    if vectors.shape != expected:
-        raise ModelError(f"the encoder returned vectors of shape {vectors.shape}, expected {expected}")
-    return vectors
+class _Work:
+    """One call of ``stored_vectors``."""
+
+    def __init__(self, encoder: Encoder, passages: Sequence[str], key: Key, block: int) -> None:
+        self.encoder, self.passages, self.key, self.block = encoder, passages, key, block
+        self.encoded = self.resumed = self.copied = 0
+        self.before, self.tally = Tally(), Tally()  # of an interrupted run, and of this one
+
+    def in_memory(self) -> NDArray[Any]:
+        vectors = np.empty((len(self.passages), self.key.dimension), self.key.dtype)
+        first = first_rows(self.key.hashes)
+        rows = np.flatnonzero(first == np.arange(len(first)))
+        for _, some, encoded in self._encode(rows, set()):
+            vectors[some] = encoded
+        for some in _parts(np.flatnonzero(first != np.arange(len(first))), self.block):
+            vectors[some] = vectors[first[some]]
+            self.copied += len(some)
+        return vectors
+
+    def on_disk(self, cache: Path, partial: Partial, target: Path) -> None:
+        first = first_rows(self.key.hashes)
+        unique = np.flatnonzero(first == np.arange(len(first)))
+        rows = partial.resume(self.key, self.block)
+        if rows is None:
+            rows = self._start(cache, partial, unique)
+        else:
+            self.copied = int(partial.manifest["copied"])
+            self.before = Tally(**partial.manifest["encoded"])
+            self.resumed = sum(len(rows[self._slice(number)]) for number in partial.manifest["done"])
+            logger.info("going on where an interrupted run was: %d passages are done", self.resumed)
+        for number, some, vectors in self._encode(rows, set(partial.manifest["done"])):
+            partial.write(some, vectors)
+            partial.manifest["done"].append(number)
+            partial.manifest["encoded"] = asdict(self._all())
+            partial.save()
+        whole = np.load(partial.folder / VECTORS, mmap_mode="r", allow_pickle=False)
+        for some in _parts(np.flatnonzero(first != np.arange(len(first))), self.block):
+            partial.write(some, np.array(whole[first[some]]))
+            self.copied += len(some)
+        partial.finish(target)
+
+    def _start(self, cache: Path, partial: Partial, unique: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Copy what other corpora's vectors hold; returns the rows that are left to encode."""
+        found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]] = []
+        rows = unique
+        for hashes, vectors in earlier(cache, self.key):
+            places = find_rows(self.key.hashes[rows], hashes)
+            found.append((rows[places >= 0], places[places >= 0], vectors))
+            rows = rows[places < 0]
+        partial.create(self.key, rows, self.block)
+        for to, places, vectors in found:
+            for start in range(0, len(to), self.block):
+                part = slice(start, start + self.block)
+                partial.write(to[part], np.array(vectors[places[part]]))
+            self.copied += len(to)
+        partial.manifest["copied"] = self.copied
+        partial.save()
+        return rows
+
+    def _slice(self, number: int) -> slice:
+        return slice(number * self.block, (number + 1) * self.block)
+
+    def _encode(
+        self, rows: NDArray[np.int64], done: set[int]
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
+        """Number, rows and vectors of every block that is not done."""
+        numbers = [number for number in range(-(-len(rows) // self.block)) if number not in done]
+        if not numbers:
+            return
+        with Progress("encode passages", total=len(rows), unit="passages") as bar:
+            bar.skip(sum(len(rows[self._slice(number)]) for number in done))
+            texts = (self._texts(rows[self._slice(number)]) for number in numbers)
+            for number, encoded in zip(numbers, _blocks(self.encoder, texts, bar.update), strict=True):
+                some = rows[self._slice(number)]
+                expected = (len(some), self.key.dimension)
+                if encoded.vectors.shape != expected:
+                    raise ModelError(
+                        f"the encoder returned vectors of shape {encoded.vectors.shape}, expected {expected}"
+                    )
+                check_finite(encoded.vectors, some.tolist(), self.passages.__getitem__)
+                self.encoded += len(some)
+                self.tally.add(encoded.tally)
+                yield number, some, encoded.vectors
+
+    def _texts(self, rows: NDArray[np.int64]) -> list[str]:
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        if stop - start == len(rows):  # neighbours come cheaper than one by one
+            return list(self.passages[start:stop])
+        return [self.passages[int(row)] for row in rows]
+
+    def _all(self) -> Tally:
+        every = Tally()
+        every.add(self.before)
+        every.add(self.tally)
+        return every
+
+    def result(self, vectors: NDArray[Any], folder: Path | None, started: float) -> CorpusVectors:
+        """What the caller gets; says how many passages were cut."""
+        seconds = time.monotonic() - started
+        facts: dict[str, Any] = {
+            "passages": len(self.passages), "encoded": self.encoded, "resumed": self.resumed,
+            "copied": self.copied, "seconds": round(seconds, 3),
+        }  # fmt: skip
+        every = self._all()
+        if every.tokens:  # an encoder that counts
+            facts |= {"cut": every.cut, "tokens": every.tokens}
+            facts["tokens_per_second"] = round(self.tally.tokens / max(seconds, 1e-9), 1)
+            most = getattr(self.encoder, "passage_length", None)
+            place = "" if most is None else f" at {most} tokens"
+            logger.info("%d of %d passages were cut%s", every.cut, every.texts, place)
+        return CorpusVectors(vectors, self.key.hashes, facts, folder)
 
 
-def _open(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    """The cached array, or None when the file is not the array it should be (a cut-off copy, say)."""
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        logger.warning("cached vectors %s cannot be read (%s); encoding again", path, error)
-        return None
-    if vectors.shape != shape or vectors.dtype != np.float32:
-        logger.warning(
-            "cached vectors %s are %s of %s, expected %s; encoding again",
-            path, vectors.dtype, vectors.shape, shape,
-        )  # fmt: skip
-        return None
-    return np.asarray(vectors)
+def _blocks(
+    encoder: Encoder, texts: Iterable[list[str]], on_texts: Callable[[int], None]
+) -> Iterator[Encoded]:
+    if isinstance(encoder, BlockEncoder):
+        yield from encoder.encode_blocks(texts, on_texts=on_texts)
+        return
+    for some in texts:
+        vectors = np.asarray(encoder.encode_passages(some), np.float32)
+        on_texts(len(some))
+        yield Encoded(vectors, Tally(len(some)))
+
+
+def _parts(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ from llara_core.training.adaptation_targets import (
 )
 from llara_core.training.checkpoints import Checkpoints
 from llara_core.training.distributed import connect, run_on_main, starting_device, training_device
-from llara_core.training.engine import OnLog, finished_stage, train
+from llara_core.training.engine import OnLog, finished_run, finished_stage, train
 from llara_core.training.micro_batches import cut_rule
 from llara_core.training.objectives import AdaptationObjective
 from llara_core.training.run_identity import run_identity, table_hash
@@ -80,16 +81,7 @@ def adapt(
         return Path(run_on_main(lambda: _passed_on(base, output)))
     device = starting_device()
     model, tokenizer = load_for_training(bundle, settings, device)
-    encoder = bundle.encoder(tokenizer)
-    prompt = len(encoder.prefix_ids) + max(len(encoder.ebae_suffix_ids), len(encoder.ebar_suffix_ids))
-    check_joint_support(decoder_of(model), prompt + settings.text_length, training=True)
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    batches, log_prior = plan(rows, encoder, settings, vocabulary, seed)
-    batches.cutting = cut_rule(training_device(), settings.micro_batch_tokens)
-    new_slots = [*encoder.ebae_slot_ids, *encoder.ebar_slot_ids]
-    model = trainable_model(model, settings, seed, trained_tokens=new_slots)
-    objective = AdaptationObjective(model, settings, len(encoder.prefix_ids), log_prior)
-    model.train()
+    objective, batches = _task(model, bundle.encoder(tokenizer), rows, settings, seed)
     run = None
     if checkpoints is not None:
         identity = run_identity("adapt", settings, seed, bundle, {"rows": table_hash(rows)})
@@ -98,13 +90,27 @@ def adapt(
     stage = finished_stage("adapt", settings, result, seed, rows=rows.num_rows)
 
     def save() -> str:
-        plain = plain_model(model, bundle, settings, device)
+        plain = plain_model(objective.model, bundle, settings, device)
         save_bundle(output, plain, tokenizer, bundle.with_stage(stage))
-        if run is not None:
-            run.finish()
-        return str(output)
+        return finished_run(run, output)
 
     return Path(run_on_main(save))
+
+
+def _task(
+    model: Any, encoder: PromptEncoder, rows: pa.Table, settings: AdaptSettings, seed: int
+) -> tuple[AdaptationObjective, AdaptationBatches]:
+    """What is optimised, its model ready to train, and the steps that it is optimised by."""
+    prompt = len(encoder.prefix_ids) + max(len(encoder.ebae_suffix_ids), len(encoder.ebar_suffix_ids))
+    check_joint_support(decoder_of(model), prompt + settings.text_length, training=True)
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    batches, log_prior = plan(rows, encoder, settings, vocabulary, seed)
+    batches.cutting = cut_rule(training_device(), settings.micro_batch_tokens)
+    new_slots = [*encoder.ebae_slot_ids, *encoder.ebar_slot_ids]
+    trained = trainable_model(model, settings, seed, trained_tokens=new_slots)
+    objective = AdaptationObjective(trained, settings, len(encoder.prefix_ids), log_prior)
+    trained.train()
+    return objective, batches
 
 
 def plan(

@@ -131,7 +131,8 @@ class AdaptationBatches:
             for rows in self._cut(mine, spans[mine, 2] + self._prompt)
         ]
         # A process without a row still takes part in the step: the bare prompts, charged for nothing.
-        return batches or [self._collate([Piece(_NO_TEXT, _NO_TEXT, _NO_TEXT)]) | totals]
+        nobody = {"row_ids": torch.zeros(0, dtype=torch.long)}
+        return batches or [self._collate([Piece(_NO_TEXT, _NO_TEXT, _NO_TEXT)]) | nobody | totals]
 
     def _cut(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
         """Rows, longest first, as micro-batches: of near-equal lengths, or filling one sequence each."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 from llara_core.config import FinetuneSettings
 from llara_core.model.backbone import decoder_of
 from llara_core.model.encoding import embed
+from llara_core.training import blockwise
 from llara_core.training.distillation import kl_to_teacher
 from llara_core.training.distributed import gather_rows, missing_calls
 from llara_core.training.recompute import recomputed
@@ -66,7 +67,7 @@ class ContrastiveObjective(nn.Module):
         self.model = model
         self.settings = settings
         self.slots = slots
-        self.embeddings: Tensor | None = None  # of the last batch's passages [P, D], watched for collapse
+        self.embeddings: Tensor | None = None  # of this process's passages [own P, D], watched for collapse
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``loss`` and its parts in nats, and ``accuracy``: the share of pairs that rank their own first.
@@ -89,7 +90,9 @@ class ContrastiveObjective(nn.Module):
                 [Q, C] and ``teacher_weights`` [Q] with a teacher.
         """
         queries = self._own(batch, "query")
-        passages = self._gathered(self._own(batch, "passage", last=True), batch, "passage")
+        own = self._own(batch, "passage", last=True)
+        self.embeddings = own.detach()
+        passages = self._gathered(own, batch, "passage")
         # A temperature of 0.01 turns bfloat16's third digit into whole nats.
         with torch.autocast(queries.device.type, enabled=False):
             return self._charge(queries, passages, batch)
@@ -97,21 +100,32 @@ class ContrastiveObjective(nn.Module):
     def _charge(self, queries: Tensor, passages: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         settings, targets = self.settings, batch["targets"]
         rows, weights = _pairs(batch)
-        scores = queries @ passages.T / settings.temperature
-        loss, accuracy = info_nce(scores[rows], targets, batch["masked"], weights)
+        loss, accuracy, scores = self._info_nce(queries, passages, (rows, targets, batch["masked"], weights))
         terms = {"accuracy": accuracy}
         if settings.symmetric:
             everyone = self._gathered(queries, batch, "query")
-            back = passages[targets] @ everyone.T / settings.temperature
-            backward, _ = info_nce(back, batch["back_targets"], batch["back_masked"], weights)
+            order = torch.arange(len(targets), device=targets.device)
+            back = (order, batch["back_targets"], batch["back_masked"], weights)
+            backward, _, _ = self._info_nce(passages[targets], everyone, back)
             terms |= {"query_to_passage": loss, "passage_to_query": backward}
             loss = (loss + backward) / 2
         if "teacher_scores" in batch:
+            if scores is None:
+                scores = queries @ passages.T / settings.temperature
             view = (batch["teacher_columns"], batch["teacher_scores"], batch["teacher_weights"])
             terms["distillation"] = kl_to_teacher(scores, *view, settings)
             loss = loss + settings.distillation_weight * terms["distillation"]
-        self.embeddings = passages.detach()
         return {"loss": loss, **terms}
+
+    def _info_nce(
+        self, queries: Tensor, passages: Tensor, pairs: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Loss, share that ranks first, and the scores [Q, P] where they are few enough to be kept."""
+        rows, *rest = pairs
+        if len(rows) * len(passages) > blockwise.BLOCK_SCORES:
+            return *blockwise.blockwise_info_nce(queries, passages, pairs, self.settings.temperature), None
+        scores = queries @ passages.T / self.settings.temperature
+        return *info_nce(scores[rows], *rest), scores
 
     def _own(self, batch: Mapping[str, Tensor], name: str, last: bool = False) -> Tensor:
         """Embeddings of this process's rows; a row that only stands in for an empty share is dropped."""

@@ -117,6 +117,15 @@ def largest_over_ranks(values: Mapping[str, float]) -> dict[str, float]:
     return _reduced(values, dist.ReduceOp.MAX)
 
 
+def sum_of_tensors(tensor: Tensor) -> Tensor:
+    """A tensor summed over all processes, each of which has one of the same shape."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.to(_device(), copy=True)
+    dist.all_reduce(total)
+    return total.to(tensor.device)
+
+
 def all_texts(text: str) -> list[str]:
     """The text that each process has to say, in order of rank."""
     if world_size() == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from llara_core.training.sharding import RankedSteps, StepBatches, only_item
 from llara_core.training.spread_weights import make_whole
 from llara_core.training.trainer import OnLog, StageResult, StageTrainer
 
-__all__ = ["OnLog", "StageResult", "StageTrainer", "finished_stage", "train"]
+__all__ = ["OnLog", "StageResult", "StageTrainer", "finished_run", "finished_stage", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +86,7 @@ def train(
             train_dataset=RankedSteps(batches, world_size(), ahead=not use_cpu()),
             data_collator=only_item,
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-        if is_main():
-            trainer.add_callback(_ShowProgress(bar, trainer.result))
+        _show_progress(trainer, bar)
         found = trainer.resume_from()
         if found is not None and is_main():
             _catch_up(bar, trainer, found.step)
@@ -97,6 +95,14 @@ def train(
         trainer.train(resume_from_checkpoint=None if found is None else str(found.folder))
         make_whole(module)
         return trainer.finish()
+
+
+def _show_progress(trainer: StageTrainer, bar: Progress) -> None:
+    """The main process shows our bar; transformers' own log lines and bar stay away."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    if is_main():
+        trainer.add_callback(_ShowProgress(bar, trainer.result))
 
 
 def _has_unused(module: nn.Module) -> bool:
@@ -119,6 +125,18 @@ def _catch_up(bar: Progress, trainer: StageTrainer, step: int) -> None:
     for line in trainer.result.curve:
         if trainer.on_log is not None:
             trainer.on_log(int(line["step"]), {name: line[name] for name in line if name != "step"})
+
+
+def finished_run(run: Checkpoints | None, output: Path) -> str:
+    """Mark a run's checkpoints as finished, now that its result is saved; the result's path.
+
+    Args:
+        run: the checkpoints; None: the run kept none.
+        output: what was saved.
+    """
+    if run is not None:
+        run.finish()
+    return str(output)
 
 
 def finished_stage(

@@ -10,16 +10,18 @@ import pyarrow as pa
 from llara_core.config import FinetuneSettings
 from llara_core.data.collection import Collection
 from llara_core.model.adapters import load_for_training, plain_model, trainable_model
-from llara_core.model.bundle import read_bundle, save_bundle
+from llara_core.model.bundle import Bundle, read_bundle, save_bundle
 from llara_core.training.checkpoints import Checkpoints
 from llara_core.training.contrastive import ContrastiveObjective
 from llara_core.training.distillation import TeacherScores, check_teacher
 from llara_core.training.distributed import connect, run_on_main, starting_device
-from llara_core.training.engine import OnLog, finished_stage, train
+from llara_core.training.engine import OnLog, finished_run, finished_stage, train
 from llara_core.training.pairs import ContrastiveBatches, TrainingPairs
 from llara_core.training.run_identity import collection_hashes, run_identity, table_hash
 
 logger = logging.getLogger(__name__)
+
+_Data = tuple[Collection, pa.Table, pa.Table | None]  # collection, negatives, teacher
 
 
 def finetune(  # noqa: PLR0913  one argument per thing that a run is made of
@@ -36,9 +38,8 @@ def finetune(  # noqa: PLR0913  one argument per thing that a run is made of
 ) -> Path:
     """Fine-tune a bundle on the collection's training pairs and write the result as another bundle.
 
-    1. Join queries, positives and negatives; plan every batch from the seed; tokenise once.
-    2. Train: InfoNCE over the unique passages of each batch.
-    3. Merge adapters, if any, and save with the loss curve in the history.
+    Queries, positives and negatives are joined and tokenised once and every batch is planned from the seed;
+    adapters, if any, are merged at the end, and the loss curve is saved in the history.
 
     Args:
         start: bundle to start from, adapted or not.
@@ -65,32 +66,35 @@ def finetune(  # noqa: PLR0913  one argument per thing that a run is made of
     connect()
     check_teacher(settings, teacher)
     bundle = read_bundle(start)
-    device = starting_device()
-    model, tokenizer = load_for_training(bundle, settings, device)
-    encoder = bundle.encoder(tokenizer)
+    model, tokenizer = load_for_training(bundle, settings, starting_device())
     pairs = TrainingPairs.collect(collection, negatives, settings.split)
     taught = None if teacher is None else TeacherScores.collect(teacher, collection, pairs)
-    batches = ContrastiveBatches(pairs, collection, encoder, settings, seed, taught)
+    batches = ContrastiveBatches(pairs, collection, bundle.encoder(tokenizer), settings, seed, taught)
     model = trainable_model(model, settings, seed, head=False)
     model.train()
     objective = ContrastiveObjective(model, settings, bundle.template.slots_per_prompt)
-    run = None
-    if checkpoints is not None:
-        data = {**collection_hashes(collection), "negatives": table_hash(negatives)}
-        if teacher is not None:
-            data["teacher"] = table_hash(teacher)
-        identity = run_identity("finetune", settings, seed, bundle, data)
-        run = Checkpoints(checkpoints, identity, settings.keep_checkpoints)
+    run = _kept(checkpoints, settings, seed, bundle, (collection, negatives, teacher))
     result = train("finetune", objective, batches, settings, seed, on_log, run)
     counts = {"queries": len(pairs.queries), "negatives": negatives.num_rows}
     stage = finished_stage("finetune", settings, result, seed, **counts)
-    hashes = {collection.name: collection.content_hash}
+    finished = bundle.with_stage(stage, {collection.name: collection.content_hash})
 
     def save() -> str:
-        plain = plain_model(model, bundle, settings, device)
-        save_bundle(output, plain, tokenizer, bundle.with_stage(stage, hashes))
-        if run is not None:
-            run.finish()
-        return str(output)
+        save_bundle(output, plain_model(model, bundle, settings, starting_device()), tokenizer, finished)
+        return finished_run(run, output)
 
     return Path(run_on_main(save))
+
+
+def _kept(
+    folder: Path | None, settings: FinetuneSettings, seed: int, start: Bundle, data: _Data
+) -> Checkpoints | None:
+    """The checkpoints of this run, if there is a folder for them."""
+    if folder is None:
+        return None
+    collection, negatives, teacher = data
+    hashes = {**collection_hashes(collection), "negatives": table_hash(negatives)}
+    if teacher is not None:
+        hashes["teacher"] = table_hash(teacher)
+    identity = run_identity("finetune", settings, seed, start, hashes)
+    return Checkpoints(folder, identity, settings.keep_checkpoints)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from llara_core.errors import TrainingError
-from llara_core.training.distributed import use_cpu
+from llara_core.training.distributed import sum_of_tensors, use_cpu
 
 logger = logging.getLogger(__name__)
 
@@ -104,18 +104,37 @@ class HealthWatch:
         self._warned = set(state["warned"])
 
 
-@torch.no_grad()
-def cosine_terms(vectors: Tensor) -> dict[str, Tensor]:
-    """``cosine_sum`` and ``cosine_pairs`` over the pairs of different rows, for the log's ``mean_cosine``.
+class MeanCosine:
+    """How alike the embeddings of a step's texts are, however the step is cut and shared.
 
-    Both add up over micro-batches and processes, so pairs within each micro-batch are what is averaged.
-
-    Args:
-        vectors: [B, D], embeddings of B texts; of any length and dtype.
+    The cosines of all pairs of different rows add up to |sum of the unit vectors|^2 - rows, so a sum [D] and
+    a count are all that micro-batches and processes have to add.
     """
-    unit = torch.nn.functional.normalize(vectors.detach().float(), dim=-1)
-    rows = torch.tensor(float(len(unit)), device=unit.device)
-    return {"cosine_sum": unit.sum(dim=0).square().sum() - rows, "cosine_pairs": rows * (rows - 1)}
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None  # [D + 1] of this process: the unit vectors' sum, and their number
+
+    @torch.no_grad()
+    def add(self, vectors: Tensor) -> None:
+        """Count a micro-batch.
+
+        Args:
+            vectors: [B, D], embeddings of B texts; of any length and dtype. B may be 0.
+        """
+        unit = torch.nn.functional.normalize(vectors.detach().float(), dim=-1).double()
+        share = torch.cat([unit.sum(dim=0), unit.new_full((1,), float(len(unit)))])
+        self._sum = share if self._sum is None else self._sum + share
+
+    def end_step(self) -> dict[str, Tensor]:
+        """``cosine_sum`` and ``cosine_pairs`` over all pairs of the step; nothing where there was no vector.
+
+        All processes take part, and all are told the same.
+        """
+        if self._sum is None:
+            return {}
+        total, self._sum = sum_of_tensors(self._sum), None
+        rows = total[-1]
+        return {"cosine_sum": total[:-1].square().sum() - rows, "cosine_pairs": rows * (rows - 1)}
 
 
 def not_finite(

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from llara_core.config import AdaptSettings
 from llara_core.model.attention import TEXT, layout_positions
 from llara_core.model.backbone import decoder_of
-from llara_core.model.joint_pass import layout_forward
+from llara_core.model.joint_pass import TESTED_FAMILIES, layout_forward
+from llara_core.model.split_attention import use_split_attention
 from llara_core.training.fused_cross_entropy import output_logits, summed_cross_entropy
 
 
@@ -80,6 +81,18 @@ def language_model_loss(
     return summed_cross_entropy(model, sources, targets) / total
 
 
+def choose_attention(model: Any, device: str) -> None:
+    """Let a model of a tested family compute the joint layout in the cheapest way for the device.
+
+    Args:
+        model: causal language model; only the name of its attention kernel changes.
+        device: type of the device that it will run on, e.g. ``cpu``.
+    """
+    decoder = decoder_of(model)
+    if decoder.config.model_type in TESTED_FAMILIES:
+        use_split_attention(decoder, device)
+
+
 class AdaptationObjective(nn.Module):
     """An adaptation step, or a micro-batch of one, as a module: a batch in, the loss and its terms out.
 
@@ -101,6 +114,7 @@ class AdaptationObjective(nn.Module):
         self.embeddings: Tensor | None = None  # of the last batch's texts [B, D], watched for collapse
         self.log_prior: Tensor | None
         self.register_buffer("log_prior", log_prior, persistent=False)
+        choose_attention(model, decoder_of(model).device.type)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses in nats: ``loss`` (weighted total) and the terms ``ebae``, ``ebar``, ``language_model``.

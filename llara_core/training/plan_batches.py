@@ -20,7 +20,7 @@ from llara_core.config import AdaptSettings, FinetuneSettings, ModelSettings
 from llara_core.data.collection import CORPUS_SCHEMA, QRELS_SCHEMA, QUERIES_SCHEMA, Collection
 from llara_core.training.adaptation_rows import BUCKET_BATCHES, AdaptationBatches
 from llara_core.training.adaptation_targets import TargetRule, TokenRows
-from llara_core.training.micro_batches import cut_rule
+from llara_core.training.micro_batches import CutRule, cut_rule
 from llara_core.training.pairs import ContrastiveBatches, TrainingPairs
 from llara_core.training.plan_model import SLOT, PlanEncoder
 
@@ -57,13 +57,22 @@ class Subject:
 def adaptation_parts(
     subject: Subject, settings: AdaptSettings, mean_length: int | None = None
 ) -> list[list[dict[str, Tensor]]]:
-    """The first process's share of each of a few steps, on texts of full or of the given mean length."""
+    """The first process's share of each of a few steps, on texts of full or of the given mean length.
+
+    Packed sequences are planned as they are under ``sdpa`` and ``eager``, which compute the pairs of tokens
+    of different rows and mask them away. ``flex_attention`` skips those pairs and has no such mask: its
+    sequences are planned as what it computes, row by row, as many rows at a time as are packed together.
+    """
     length = min(mean_length or settings.text_length, settings.text_length)
     steps = 1 if settings.minimum_span is None else BUCKET_BATCHES
     # Spans are cut out of longer texts.
     words = length if settings.minimum_span is None else 2 * length
     rows = TokenRows.pack([_words(subject, row * words, words) for row in range(settings.batch_size * steps)])
     changed = settings.model_copy(update={"steps": steps, "text_length": length})
+    cutting = cut_rule(subject.device, settings.micro_batch_tokens)
+    if settings.packing and subject.model.attention == "flex_attention":
+        changed = changed.model_copy(update={"packing": False})
+        cutting = CutRule(call_cost=cutting.most, most=cutting.most)  # in as few passes as packing makes
     batches = AdaptationBatches(
         rows,
         rows,
@@ -71,7 +80,7 @@ def adaptation_parts(
         TargetRule(np.zeros(subject.vocabulary, dtype=bool), settings.targets == "all"),
         changed,
         0,
-        cut_rule(subject.device, settings.micro_batch_tokens),
+        cutting,
     )
     return [batches.part(step, 0, subject.processes) for step in range(steps)]
 

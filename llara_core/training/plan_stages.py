@@ -19,8 +19,9 @@ from torch import Tensor
 from llara_core.config import AdaptSettings, FinetuneSettings, OptimizerSettings
 from llara_core.model.adapters import trainable_model
 from llara_core.model.loading import DTYPES
+from llara_core.training.blockwise import BLOCK_SCORES
 from llara_core.training.contrastive import ContrastiveObjective
-from llara_core.training.objectives import AdaptationObjective
+from llara_core.training.objectives import AdaptationObjective, choose_attention
 from llara_core.training.plan_batches import Subject, adaptation_parts, finetuning_part
 from llara_core.training.plan_model import SLOT, build_model
 from llara_core.training.plan_rehearsal import ACTIVATIONS, LOGITS, Bytes, Rehearsal, rehearse
@@ -161,11 +162,19 @@ def _with_scores(
     each = settings.positives + settings.hard_negatives
     share = math.ceil(settings.batch_size / subject.processes)
     passages = (settings.batch_size if settings.cross_device_negatives else share) * each
-    missing = (share * passages - known[0] * known[1]) * settings.positives * SCORES_ALIVE * 4.0
+    missing = _score_bytes(share * passages, settings) - _score_bytes(known[0] * known[1], settings)
     forward, early, late = ({**moment} for moment in found.moments)
     for moment in (forward, early):
         moment[LOGITS] += max(missing, 0.0)
     return replace(found, moments=(forward, early, late))
+
+
+def _score_bytes(pairs: int, settings: FinetuneSettings) -> float:
+    """Bytes of the scores of so many queries times passages, which beyond a block are computed in blocks."""
+    scores = pairs * settings.positives
+    if scores <= BLOCK_SCORES or settings.distillation_weight:
+        return scores * SCORES_ALIVE * 4.0
+    return BLOCK_SCORES * SCORES_ALIVE * 4.0 + scores  # and a byte each of the mask
 
 
 def with_layers(config: Any, count: int) -> Any:
@@ -200,6 +209,7 @@ def _rehearse_adaptation(subject: Subject, settings: AdaptSettings, mean_length:
         model = _model(subject, settings, _new_slots(subject))
         prior = torch.zeros(subject.vocabulary) if settings.frequency_prior else None
         objective = AdaptationObjective(model, settings, len(subject.encoder.prefix_ids), prior)
+    choose_attention(model, subject.device)
     return _longest(objective, parts, subject, settings)
 
 

@@ -25,7 +25,7 @@ from llara_core.training.distributed import (
     world_size,
 )
 from llara_core.training.flops import utilisation_of
-from llara_core.training.health import HealthWatch, cosine_terms, not_finite, peak_memory
+from llara_core.training.health import HealthWatch, MeanCosine, not_finite, peak_memory
 from llara_core.training.parameter_groups import parameter_groups
 from llara_core.training.resume import ResumableTrainer
 from llara_core.training.sharding import MICRO_BATCHES
@@ -73,6 +73,7 @@ class StageTrainer(ResumableTrainer):
         self.embedding_learning_rate = embedding_learning_rate
         self.result = StageResult()
         self.watch = HealthWatch(stage)
+        self._cosine = MeanCosine()
         self._sums: dict[str, Any] = {}  # since the last log line, of this process
         self._steps_summed = self._positions = 0
         self._losses: list[Tensor] = []  # of the step's micro-batches
@@ -134,6 +135,7 @@ class StageTrainer(ResumableTrainer):
                 else:  # keeps collectives of sharded parameters in step; adds nothing
                     loss = model({**micro_batches[-1]})["loss"] * 0.0
                 self._backward(loss * world_size(), last=last)
+        self._add_up(self._cosine.end_step())
         self._steps_summed += 1
         return total
 
@@ -143,17 +145,21 @@ class StageTrainer(ResumableTrainer):
         """A micro-batch's share of the loss; adds its terms and token counts to the current log line."""
         # Sums stay on the device: reading one would make a GPU wait for us.
         self._counts = self._counts + inputs.pop("counts")
-        self._rows.append(inputs.pop("row_ids", None))
+        rows = inputs.pop("row_ids", None)
+        self._rows.append(rows)
         if self._utilisation is not None:
             self._utilisation.add(inputs)
         terms = model(inputs)
         vectors = getattr(self._objective, "embeddings", None)
         if vectors is not None:
-            terms = {**terms, **cosine_terms(vectors)}
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+            self._cosine.add(vectors if rows is None else vectors[: len(rows)])
+        self._add_up(terms)
         self._losses.append(terms["loss"].detach())
         return (terms["loss"], terms) if return_outputs else terms["loss"]
+
+    def _add_up(self, terms: dict[str, Tensor]) -> None:
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
 
     @property
     def _shards_weights(self) -> bool:
@@ -285,4 +291,4 @@ class StageTrainer(ResumableTrainer):
 
 
 def _rows_named(rows: Tensor | None) -> str:
-    return "" if rows is None else f", rows {', '.join(str(row) for row in rows.tolist())}"
+    return "" if rows is None or not len(rows) else f", rows {', '.join(str(row) for row in rows.tolist())}"

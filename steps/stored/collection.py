@@ -12,6 +12,7 @@ def store_collection(collection: Collection) -> FolderArtifact:
     folder = collection.save(new_folder("collection"))
     facts = {
         "name": collection.name,
+        "data_hash": collection.content_hash,
         "documents": collection.corpus.num_rows,
         "report": dict(collection.report),
     }

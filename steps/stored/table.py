@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +17,17 @@ _FILE = "table.arrow"
 def store_table(table: pa.Table, name: str, **facts: Any) -> FolderArtifact:
     """The table as an artifact, with remarks on it."""
     folder = new_folder(name)
-    folder.mkdir(parents=True)
-    with pa.OSFile(str(folder / _FILE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    write_table(table, folder)
     return FolderArtifact.of(folder, facts={"rows": table.num_rows, **facts})
+
+
+def write_table(table: pa.Table, folder: Path) -> Path:
+    """Write the file that ``open_table`` reads into a new folder; returns its path."""
+    folder.mkdir(parents=True)
+    file = folder / _FILE
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return file
 
 
 def open_table(artifact: FolderArtifact) -> pa.Table:

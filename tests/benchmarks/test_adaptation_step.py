@@ -9,10 +9,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.oracles.published_adaptation_step import PublishedPrompts
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+OURS = "llara"
 PROMPTS = PublishedPrompts([1], [50, 51, 60, 61], [50, 62, 63], 2, 0, frozenset({0, 1, 2}))
 
 
@@ -39,7 +41,34 @@ def make_task(benchmark: ModuleType, case: str):
 def test_equal_rows_fill_the_length_and_both_ways_agree(benchmark: ModuleType) -> None:
     task = make_task(benchmark, benchmark.EQUAL)
     assert [len(text) + 8 for text, _ in task.pairs] == [40, 40]
-    assert benchmark.times(task, 1).keys() == {benchmark.OURS, benchmark.PLAIN}  # it stops if they differ
+    assert benchmark.times(task, 1).keys() == {OURS, benchmark.PLAIN}  # it stops if they differ
+
+
+def test_bound_holds_the_products_of_every_layer(benchmark: ModuleType) -> None:
+    task = make_task(benchmark, benchmark.EQUAL)
+    seconds = benchmark.times(task, 1, bound=True)
+    assert seconds.keys() == {OURS, benchmark.PLAIN, benchmark.BOUND}
+    assert benchmark.row(task, "case", benchmark.BOUND, seconds, {}).endswith("|  |  |  |")
+    products = sorted(benchmark.products_of(task.model, task.work()))
+    # By hand: 2 rows of 40 tokens, hidden 16, intermediate 48, one layer. Predicted are 40 - 8 words a row
+    # (the prefix is none of them) and 4 slots.
+    layer = [(80, 16, 16)] * 4 + [(80, 16, 48)] * 2 + [(80, 48, 16)]
+    assert products == sorted([*layer, (72, 16, 32016)])
+    assert products[0].flops == 6 * 72 * 16 * 32016
+    # With attention, which is no product of a layer, this is what the step needs.
+    pairs = 3 * 4 * 16 * 2 * 40**2
+    assert sum(product.flops for product in products) + pairs == task.flops()
+
+
+def test_bound_multiplies_every_row(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["matrix_products"]
+    monkeypatch.setattr(module, "MOST", 50)  # rows of 5 outputs: 10 at a time
+    counted = FlopCounterMode(display=False)
+    product = module.Product(27, 3, 5)
+    one_round = module.prepared([product, product])
+    with counted:
+        assert one_round() >= 0
+    assert counted.get_total_flops() == 2 * product.flops
 
 
 def test_real_rows_keep_their_lengths(benchmark: ModuleType) -> None:
@@ -48,8 +77,8 @@ def test_real_rows_keep_their_lengths(benchmark: ModuleType) -> None:
     assert [len(after) for _, after in task.pairs] == [30, 4, 32, 17]
     ours, plain = task.ours(), task.plain()
     assert len(ours) == len(plain) == 2  # steps of other rows: only the number is alike
-    cells = benchmark.row(task, "case", benchmark.OURS, {benchmark.OURS: 2.0, benchmark.PLAIN: 5.0},
-                          {benchmark.OURS: 2**20, benchmark.PLAIN: 4 * 2**20})  # fmt: skip
+    cells = benchmark.row(task, "case", OURS, {OURS: 2.0, benchmark.PLAIN: 5.0},
+                          {OURS: 2**20, benchmark.PLAIN: 4 * 2**20})  # fmt: skip
     assert cells == "| case | llara | 2.00 | 2.50 | 54 | 6.1% | 1 | 0.25 |"
     assert task.flops() > 0
 

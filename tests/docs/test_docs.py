@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from llara_core.config import AdaptationSettings, TrainingSettings
+from llara_core.evaluation_settings import EvaluationSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -96,7 +97,8 @@ def test_settings_in_examples_are_accepted(page: Path) -> None:
         model = values["parameters"].get("model")
         if model and "base" not in model:
             model.setdefault("from_scratch", {})  # an excerpt: the rest comes from the copied demo
-        kind = AdaptationSettings if "text" in values["parameters"] else TrainingSettings
+        kinds: dict[str, Any] = {"text": AdaptationSettings, "collections": EvaluationSettings}
+        kind = next((kinds[key] for key in kinds if key in values["parameters"]), TrainingSettings)
         kind.parse(values["parameters"], page.name)
 
 

@@ -89,7 +89,8 @@ def training(
     tiny = parameters()
     model = {**tiny["model"], "base": REFERENCE}
     del model["from_scratch"]
-    done = launch(place, "training", {**tiny, "model": model, "adapt": {"steps": 0}})
+    mine = {**tiny["mine"], "rounds": 2}
+    done = launch(place, "training", {**tiny, "model": model, "adapt": {"steps": 0}, "mine": mine})
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -99,12 +100,18 @@ def recorded(place: Checkout, training: subprocess.CompletedProcess[str]) -> dic
     answer: dict[str, Any] = place.ask(
         """
 import dataclasses, json, mlflow
+from zenml.client import Client
 from llara_core.model.bundle import read_bundle
 from steps.registry import bundle_of
 client = mlflow.MlflowClient()
 adapted = client.get_model_version_by_alias("llara-adapted", "champion")
 tuned = client.get_model_version_by_alias("llara-retriever", "champion")
 run = client.get_run(adapted.run_id)
+last = Client().get_pipeline("training").last_successful_run
+def made(step, output):
+    return last.steps[step].outputs[output][0]
+def used(step, name):
+    return [str(one.id) for one in last.steps[step].inputs[name]]
 def history(version):
     bundle = read_bundle(bundle_of(version.name, version.version))
     return {"base": bundle.base_model, "hashes": bundle.data_hashes, "fingerprint": bundle.fingerprint,
@@ -113,6 +120,14 @@ print(json.dumps({
     "adapted": {"version": adapted.version, "tags": adapted.tags, "bundle": history(adapted),
                 "metrics": run.data.metrics},
     "tuned": {"tags": tuned.tags, "bundle": history(tuned)},
+    "rounds": {
+        "first": str(made("finetune", "finetuned_model").id),
+        "adapted": str(made("adapt", "adapted_model").id),
+        "miner": used("mine_round_2", "model"), "start": used("finetune_round_2", "start"),
+        "registered": used("register", "model"),
+        "last": read_bundle(made("finetune_round_2", "finetuned_model").load().path).fingerprint,
+        "negatives": [made(step, "hard_negatives").load().content_hash for step in ("mine", "mine_round_2")],
+    },
 }))
 """
     )
@@ -154,6 +169,21 @@ def test_a_training_run_starts_from_the_champion_and_says_so(
     assert [stage["name"] for stage in bundle["history"]] == ["prepare", "adapt", "prepare", "finetune"]
     assert bundle["history"][2]["facts"]["base_fingerprint"] == adapted["bundle"]["fingerprint"]
     assert json.loads(recorded["tuned"]["tags"]["configuration"])["model"]["base"] == REFERENCE
+
+
+def test_the_second_round_mines_with_the_first_rounds_model(
+    place: Checkout, recorded: dict[str, Any], training: subprocess.CompletedProcess[str]
+) -> None:
+    rounds = recorded["rounds"]
+    assert {"mine_round_2", "audit_round_2", "finetune_round_2"} <= steps_that(
+        "has finished", training.stdout
+    )
+    assert rounds["miner"] == [rounds["first"]] and rounds["start"] == [rounds["adapted"]]
+    assert recorded["tuned"]["bundle"]["fingerprint"] == rounds["last"]
+    assert rounds["registered"] != [rounds["first"]]
+    assert rounds["negatives"][0] != rounds["negatives"][1]
+    for page in ("mining_audit.html", "mining_audit_round_2.html"):
+        assert str(place.local / "reports" / page) in training.stdout
 
 
 def test_the_search_that_is_printed_works_and_encodes_nothing_again(

@@ -30,7 +30,7 @@ EDITED = "llara_core/evaluation/report.py"
 # What the edited module can reach, and the two steps that look at the world outside.
 RERUN = {"report", "identify", "promote"}
 STEPS = {
-    "identify", "ingest", "validate", "segment", "prepare", "adapt", "mine", "finetune",
+    "identify", "ingest", "validate", "segment", "prepare", "adapt", "mine", "audit", "finetune",
     "finetune_without_adaptation", "evaluate", "report", "register", "promote",
 }  # fmt: skip
 
@@ -165,6 +165,9 @@ def test_pages_lie_where_the_table_says(checkout: Checkout, first: subprocess.Co
     figures = json.loads((checkout.local / "reports" / "tiny.json").read_text(encoding="utf-8"))
     assert [one["name"] for one in figures["systems"]] == list(SYSTEMS)
     assert "finetuned" in report and "<script src=" not in report
+    audit = (checkout.local / "reports" / "mining_audit.html").read_text(encoding="utf-8")
+    assert "<script src=" not in audit and "tiny" in audit
+    assert f"Negatives  {checkout.local / 'reports' / 'mining_audit.html'}" in first.stdout
     assert "every critical expectation holds" in (checkout.local / "reports" / "data_docs.html").read_text()
 
 
@@ -181,7 +184,9 @@ def test_mlflow_has_one_run_with_parameters_metrics_curves_and_pages(
     assert (
         "finetune/loss" in recorded["metrics"] and "finetune_without_adaptation/loss" in recorded["metrics"]
     )
-    assert {"report.html", "data_docs.html", "comparison.json"} <= set(recorded["artifacts"])
+    pages = {"report.html", "data_docs.html", "mining_audit.html", "comparison.json"}
+    assert pages <= set(recorded["artifacts"])
+    assert 0 <= recorded["metrics"]["mine/suspected.share"] <= 1
     assert recorded["artifact_location"].startswith(checkout.local.as_uri())
     assert len(recorded["inputs"]) == 1
 
@@ -217,6 +222,15 @@ def test_nothing_is_pickled(checkout: Checkout, recorded: dict[str, Any]) -> Non
     stored = [path for path in checkout.local.rglob("*") if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in stored)
     assert [path for path in stored if path.suffix in (".pkl", ".pickle", ".pt", ".bin")] == []
+
+
+def test_every_system_leaves_its_run_and_its_scores(checkout: Checkout, recorded: dict[str, Any]) -> None:
+    [systems] = {path.parents[1] for path in checkout.local.glob("artifacts/evaluate/**/mteb.json")}
+    for system in SYSTEMS:
+        scores = json.loads((systems / system / "mteb.json").read_text())["scores"]["test"][0]
+        assert scores["ndcg_at_10"] == recorded["metrics"][f"tiny/{system}/ndcg_at_10"]
+        line = (systems / system / "run.trec").read_text().splitlines()[0].split()
+        assert line[0].startswith("test-") and line[1::2] == ["Q0", "1", system]
 
 
 def test_state_stays_below_the_local_folder(

@@ -129,3 +129,75 @@ def test_trec_run_gives_the_same_metrics(tmp_path):
     for place, query in enumerate(result.query_ids):
         assert result.per_query["ndcg_at_10"][place] == pytest.approx(theirs[query]["ndcg_cut_10"], abs=1e-9)
         assert result.per_query["map_at_100"][place] == pytest.approx(theirs[query]["map_cut_100"], abs=1e-9)
+
+
+POLICIES = {"drop": [["b"]], "keep": [["a", "b"]], "unless_judged": [["a", "b"]]}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_three_self_match_policies(policy):
+    tiny = collection({"a": "x", "b": "y"}, {"a": "x"}, {"test": {"a": {"a": 1, "b": 1}}})
+    result = evaluate_system(tiny, "test", Scripted([[0, 1]]), protocol={"identical_ids": policy})
+    assert result.found == POLICIES[policy]
+    assert result.protocol["identical_ids"] == policy
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(ValueError, match="identical_ids must be unless_judged, drop, keep; got 'dorp'"):
+        evaluate_system(words(), "test", Scripted([[0]] * 15), protocol={"identical_ids": "dorp"})
+
+
+def test_the_relevance_cut_leaves_the_gains_of_ndcg():
+    """By hand: grades 1, 2 at ranks 1, 2; with the cut at 2 only the second is relevant."""
+    tiny = collection({"a": "x", "b": "y"}, {"q": "x"}, {"test": {"q": {"a": 1, "b": 2}}})
+    metrics = ("ndcg_at_10", "mrr_at_10", "recall_at_100", "precision_at_1")
+    plain = evaluate_system(tiny, "test", Scripted([[0, 1]]), metrics=metrics)
+    cut = evaluate_system(tiny, "test", Scripted([[0, 1]]), metrics=metrics, protocol={"relevance_cut": 2})
+    assert list(cut.per_query) == list(metrics)
+    assert plain.means["mrr_at_10"] == 1.0 and cut.means["mrr_at_10"] == 0.5
+    assert cut.means["recall_at_100"] == 1.0 and cut.means["precision_at_1"] == 0.0
+    gained = (1 + 2 / np.log2(3)) / (2 + 1 / np.log2(3))
+    assert plain.means["ndcg_at_10"] == cut.means["ndcg_at_10"] == pytest.approx(gained)
+
+
+def test_metrics_deeper_than_the_search_are_refused():
+    with pytest.raises(ValueError, match="depth must be at least 1000 for recall_at_1000, got 100"):
+        evaluate_system(words(), "test", Scripted([[0]] * 15), metrics=("recall_at_1000",))
+
+
+def test_ids_of_what_was_not_found_are_never_made():
+    """On a corpus of millions they would be the largest thing in memory."""
+    tiny = words()
+    result = evaluate_system(tiny, "test", DenseSystem("d", FakeEncoder(512), tiny))
+    assert result.means["mrr_at_10"] == 1.0
+    assert "corpus_ids" not in vars(tiny)
+
+
+def test_places_that_hold_nothing_are_left_out_wherever_they_stand():
+    tiny = collection(
+        {"a": "x", "b": "y", "c": "z"}, {"q": "x", "r": "y"}, {"test": {"q": {"c": 1}, "r": {"a": 1}}}
+    )
+    result = evaluate_system(tiny, "test", Scripted([[PADDING, 2, PADDING], [PADDING, PADDING, PADDING]]))
+    assert result.found == [["c"], []]
+    np.testing.assert_array_equal(result.per_query["mrr_at_10"], [1, 0])
+
+
+@pytest.mark.slow
+def test_arguana_without_self_matches_is_far_better():
+    """The trap of beir's issue 91: every query is a document, and would find itself first."""
+    from pathlib import Path
+
+    from llara_core.data.formats import open_collection
+
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "arguana"
+    if not folder.is_dir():
+        pytest.skip("ArguAna's BEIR folder is not beside the repository")
+    arguana = open_collection(folder)
+    system = Bm25System(arguana)
+    scores = {
+        policy: evaluate_system(arguana, "test", system, protocol={"identical_ids": policy}).means[
+            "ndcg_at_10"
+        ]
+        for policy in POLICIES
+    }
+    assert scores["drop"] == scores["unless_judged"] > 1.2 * scores["keep"]

@@ -98,3 +98,8 @@ def test_durations_read_as_people_say_them(seconds: Any, shown: str) -> None:
 
 def test_numbers_that_are_missing_are_dashes() -> None:
     assert report_text.number(float("nan")) == report_text.signed(None) == "\N{EN DASH}"
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus() -> None:
+    assert report_text.signed(-0.0004) == report_text.signed(0.0) == "+0.000"
+    assert report_text.signed(-0.0006) == "\N{MINUS SIGN}0.001"

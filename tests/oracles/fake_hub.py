@@ -1,11 +1,11 @@
-"""A model hub on this machine: one repository, served from a folder, as huggingface_hub's client asks."""
+"""A hub on this machine: repositories served from folders, as huggingface_hub's client asks for them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,8 +14,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def fake_hub(repository: str, folder: Path) -> Iterator[str]:
-    """The address of a hub that has ``repository``, with the files of ``folder``."""
+def fake_hub(
+    repository: str, folder: Path, others: Mapping[str, Path] | None = None, kind: str = "models"
+) -> Iterator[str]:
+    """The address of a hub that has ``repository``, with the files of ``folder``, and perhaps others.
+
+    ``kind`` is ``models`` or ``datasets``.
+    """
+    folders = {repository: folder, **(others or {})}
+    where = "" if kind == "models" else f"/{kind}"
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -26,30 +33,33 @@ def fake_hub(repository: str, folder: Path) -> Iterator[str]:
 
         def answer(self, send: bool) -> None:
             path = self.path.partition("?")[0]
-            prefix = f"/{repository}/resolve/"
-            if path.startswith(f"/api/models/{repository}"):
-                self.reply(self.listing(path), send, "application/json")
-            elif path.startswith(prefix) and (folder / path[len(prefix) :].split("/", 1)[1]).is_file():
-                self.reply((folder / path[len(prefix) :].split("/", 1)[1]).read_bytes(), send, "text/plain")
+            listed = known = None
+            for name, place in folders.items():
+                if f"{path}/".startswith(f"/api/{kind}/{name}/"):
+                    listed = name, place
+                if path.startswith(f"{where}/{name}/resolve/"):
+                    known = place / path[len(f"{where}/{name}/resolve/") :].split("/", 1)[1]
+            if listed is not None:
+                self.reply(self.listing(path, *listed), send, "application/json")
+            elif known is not None and known.is_file():
+                self.reply(known.read_bytes(), send, "text/plain")
             else:
                 self.send_response(404)
-                self.send_header(
-                    "X-Error-Code", "EntryNotFound" if path.startswith(prefix) else "RepoNotFound"
-                )
+                self.send_header("X-Error-Code", "RepoNotFound" if known is None else "EntryNotFound")
                 self.send_header("X-Repo-Commit", COMMIT)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-        def listing(self, path: str) -> bytes:
-            names = sorted(one.name for one in folder.iterdir() if one.is_file())
+        def listing(self, path: str, name: str, place: Path) -> bytes:
+            names = sorted(str(one.relative_to(place)) for one in place.rglob("*") if one.is_file())
             if "/tree/" in path:
                 entries = [
-                    {"type": "file", "path": name, "size": (folder / name).stat().st_size, "oid": "0" * 40}
-                    for name in names
+                    {"type": "file", "path": one, "size": (place / one).stat().st_size, "oid": "0" * 40}
+                    for one in names
                 ]
                 return json.dumps(entries).encode()
-            siblings = [{"rfilename": name} for name in names]
-            return json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
+            siblings = [{"rfilename": one} for one in names]
+            return json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode()
 
         def reply(self, content: bytes, send: bool, kind: str) -> None:
             self.send_response(200)

@@ -6,6 +6,7 @@ import pytest
 
 from llara_core.config import AdaptationSettings, TrainingSettings
 from llara_core.errors import ConfigError
+from llara_core.evaluation_settings import EvaluationSettings
 from llara_core.settings import load_yaml
 from pipelines import run_configuration
 
@@ -46,13 +47,23 @@ def test_settings_are_returned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_committed_configurations_are_valid(path: Path) -> None:
-    from pipelines.adaptation import STEPS as ADAPTATION_STEPS
-    from pipelines.training import STEPS as TRAINING_STEPS
+    from pipelines import adaptation, evaluation, training
 
     if path.stem == "adaptation":
-        run_configuration.check(path, ADAPTATION_STEPS, AdaptationSettings)
+        run_configuration.check(path, adaptation.STEPS, AdaptationSettings)
+    elif path.stem == "evaluation":
+        run_configuration.check(path, evaluation.step_names, EvaluationSettings)
     else:
-        run_configuration.check(path, TRAINING_STEPS, TrainingSettings)
+        run_configuration.check(path, training.step_names, TrainingSettings)
+
+
+def test_steps_that_depend_on_the_settings_are_known_by_them(tmp_path: Path) -> None:
+    from pipelines.training import step_names
+
+    later = "steps: {mine_round_2: {enable_cache: false}}\nparameters: {mine: {rounds: %d}}"
+    run_configuration.check(write(tmp_path, later % 2), step_names, TrainingSettings)
+    with pytest.raises(ConfigError, match="unknown step 'mine_round_2'"):
+        run_configuration.check(write(tmp_path, later % 1), step_names, TrainingSettings)
 
 
 def test_an_uncached_run_says_so_whatever_the_file_says(tmp_path):

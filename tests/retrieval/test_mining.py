@@ -69,7 +69,7 @@ def test_one_source_alone(only, other):
 
 
 def test_no_source_is_refused():
-    with pytest.raises(ConfigError, match="both 0"):
+    with pytest.raises(ConfigError, match="all 0"):
         mine(topical(), FakeEncoder(), MineSettings(bm25_depth=0, dense_depth=0))
 
 
@@ -145,7 +145,8 @@ def test_deterministic_and_independent_of_blocks(monkeypatch):
     tiny, encoder = topical(), FakeEncoder(256)
     first = mine(tiny, encoder, MineSettings(), Bm25Settings(), seed=3)
     assert mine(tiny, encoder, MineSettings(), Bm25Settings(), seed=3).table.equals(first.table)
-    monkeypatch.setattr(mining, "_QUERY_BLOCK", 3)
+    monkeypatch.setattr(mining, "_ENCODE_BLOCK", 3)
+    monkeypatch.setattr(mining, "_CHOICE_BLOCK", 2)
     assert mine(tiny, encoder, MineSettings(), Bm25Settings(), seed=3).table.equals(first.table)
     others = [mine(tiny, encoder, MineSettings(), seed=seed).table for seed in range(4)]
     assert not all(table.equals(others[0]) for table in others)

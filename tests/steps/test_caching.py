@@ -77,11 +77,16 @@ def test_an_import_cycle_ends(tmp_path: Path) -> None:
         ("prepare", "llara_core/model/backbone.py", "llara_core/training/finetune.py"),
         ("adapt", "llara_core/training/adapt.py", "llara_core/training/finetune.py"),
         ("mine", "llara_core/retrieval/mining.py", "llara_core/training/adapt.py"),
+        ("mine", "llara_core/retrieval/audit.py", "llara_core/evaluation/audit_page.py"),
+        ("audit", "llara_core/evaluation/audit_page.py", "llara_core/model/retriever.py"),
         ("finetune", "llara_core/training/finetune.py", "llara_core/evaluation/metrics.py"),
         ("evaluate", "llara_core/evaluation/metrics.py", "llara_core/evaluation/report.py"),
         ("report", "llara_core/evaluation/report.py", "llara_core/retrieval/bm25.py"),
         ("register", "llara_core/model/retriever.py", "llara_core/evaluation/report.py"),
         ("ingest_text", "llara_core/data/text_folder.py", "llara_core/training/adapt.py"),
+        ("admit", "llara_core/data/quality.py", "llara_core/model/retriever.py"),
+        ("judge_system", "llara_core/evaluation/metrics.py", "llara_core/evaluation/side_by_side.py"),
+        ("side_by_side", "llara_core/evaluation/side_by_side_page.py", "llara_core/model/retriever.py"),
         ("judge_adaptation", "llara_core/training/adaptation_loss.py", "llara_core/training/finetune.py"),
     ],
 )
@@ -96,13 +101,14 @@ def test_no_step_has_several_outputs() -> None:
     """ZenML's cache key depends on their order, which changes with the hash seed of the process."""
     from zenml.steps import BaseStep
 
-    from pipelines import adaptation, training
+    from pipelines import adaptation, evaluation, training
 
     steps = [value for value in vars(training).values() if isinstance(value, BaseStep)]
     assert len(steps) == len(training.STEPS) - 1  # finetune stands for two
     others = [value for value in vars(adaptation).values() if isinstance(value, BaseStep)]
     assert len(others) == len(adaptation.STEPS) - 1  # hold_out stands for two
     steps += others
+    steps += [value for value in vars(evaluation).values() if isinstance(value, BaseStep)]
     assert {one.name: len(one.entrypoint_definition.outputs) for one in steps} == {
         one.name: 1 for one in steps
     }

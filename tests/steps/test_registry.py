@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llara_core.config import ModelSettings
+from llara_core.config import ModelSettings, TrainingSettings
 from llara_core.errors import ConfigError
 from pipelines import preflight
 from steps import registry
@@ -75,14 +75,18 @@ def test_a_registry_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch
         mlflow.set_tracking_uri(before)
 
 
+def with_base(base: str) -> TrainingSettings:
+    return TrainingSettings(model=ModelSettings(base=base))
+
+
 def test_preflight_asks_the_registry_only_for_references(
     client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    preflight.check_registry(ModelSettings(base="models:/llara-adapted@champion"))
+    preflight.check_registry(with_base("models:/llara-adapted@champion"))
     with pytest.raises(ConfigError, match="no model 'nobody'"):
-        preflight.check_registry(ModelSettings(base="models:/nobody@champion"))
+        preflight.check_registry(with_base("models:/nobody@champion"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'missing.db'}")
-    preflight.check_registry(ModelSettings(base="somebody/some-model"))
+    preflight.check_registry(with_base("somebody/some-model"))
     with pytest.raises(ConfigError, match=r"nothing is registered yet .*run the adaptation pipeline first"):
-        preflight.check_registry(ModelSettings(base="models:/llara-adapted@champion"))
+        preflight.check_registry(with_base("models:/llara-adapted@champion"))
     assert not (tmp_path / "missing.db").exists()

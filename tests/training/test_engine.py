@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 from transformers import get_scheduler
 
@@ -124,7 +126,7 @@ def test_a_flat_loss_is_told_once_and_a_falling_one_never(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize(("cosine", "expected"), [(0.99, 1), (0.5, 0)])
 def test_a_collapse_is_told_once(caplog: pytest.LogCaptureFixture, cosine: float, expected: int) -> None:
-    batches = ToyBatches(COLLAPSE_LINES + 2, cuts=3)
+    batches = ToyBatches(COLLAPSE_LINES + 2)
     with caplog.at_level(logging.WARNING, logger="llara_core"):
         result = train(
             "adapt", ToyObjective(toy_model(), cosine), batches, settings(steps=len(batches)), seed=1
@@ -133,6 +135,30 @@ def test_a_collapse_is_told_once(caplog: pytest.LogCaptureFixture, cosine: float
     messages = warnings_of(caplog, "collapsed")
     assert len(messages) == expected
     assert all(f"{cosine:.4f}" in message for message in messages)
+
+
+class Embedding(ToyObjective):
+    """Embeds its rows, so that different cuts of a step embed the same rows."""
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The share of the loss; half a vector of 1 beside each row's own mean."""
+        vectors = self.model.get_input_embeddings()(batch["ids"]).detach().mean(dim=1)
+        self.embeddings = functional.pad(vectors, (0, 1), value=0.5)
+        return super().forward(batch)
+
+
+def test_mean_cosine_does_not_depend_on_the_cut() -> None:
+    found = [
+        [
+            line["mean_cosine"]
+            for line in train(
+                "adapt", Embedding(toy_model()), ToyBatches(6, cuts=cuts), settings(log_every=2), seed=1
+            ).curve
+        ]
+        for cuts in (1, 2, 4)
+    ]
+    assert 0.1 < found[0][0] < 0.999
+    assert found[1] == pytest.approx(found[0], abs=1e-6) and found[2] == pytest.approx(found[0], abs=1e-6)
 
 
 def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights_and_losses() -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from llara_core.training.health import (
     COLLAPSE_COSINE,
     COLLAPSE_LINES,
     FLAT_LINES,
     HealthWatch,
+    MeanCosine,
     not_finite,
     peak_memory,
 )
@@ -65,6 +67,18 @@ def test_state_goes_on_where_it_was() -> None:
     third = HealthWatch("adapt")
     third.restore(one.state())
     assert observe_all(third, [2.0] * 50) == []  # told already
+
+
+def test_mean_cosine_of_a_step_by_hand() -> None:
+    vectors = torch.tensor([[2.0, 0.0], [0.0, 5.0], [3.0, 4.0]])  # cosines 0, 0.6, 0.8
+    for cuts in ([3], [1, 2], [2, 0, 1]):
+        cosine = MeanCosine()
+        for part in torch.split(vectors, cuts):
+            cosine.add(part)
+        found = cosine.end_step()
+        assert float(found["cosine_pairs"]) == 6.0
+        assert float(found["cosine_sum"]) == pytest.approx(2 * (0.0 + 0.6 + 0.8), abs=1e-6)
+        assert cosine.end_step() == {}  # the next step starts anew
 
 
 def test_messages_say_what_is_kept() -> None:

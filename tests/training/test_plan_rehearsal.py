@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -84,17 +86,42 @@ def test_operations_of_a_llama_step_by_hand() -> None:
     assert found.flops == pytest.approx(6 * matrices * positions + attention + head, rel=1e-6)
 
 
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("words", [12, 300])  # from 256 on, a CPU splits attention under sdpa
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_operations_are_those_of_a_real_step(attention: str) -> None:
-    at = subject("llama2vec")
+def test_operations_are_those_of_a_real_step(attention: str, words: int, packing: bool) -> None:
+    at = subject("llama2vec", max_positions=400)
     at.config._attn_implementation = attention
-    settings = AdaptSettings(preset="released", batch_size=3, text_length=12)
+    settings = AdaptSettings(preset="released", batch_size=3, text_length=words, packing=packing)
     found = rehearse_stage(at, settings)
     module = AdaptationObjective(build_model(at.config, torch.float32), settings, len(at.encoder.prefix_ids))
     with FlopCounterMode(display=False, custom_mapping=MISSING_FORMULAS) as counter:
         for batch in adaptation_parts(at, settings)[0]:
             module(batch)["loss"].backward()
     assert found.flops == counter.get_total_flops()
+
+
+def test_packed_sequences_compute_the_pairs_that_they_mask() -> None:
+    at, rows, words = subject(), 5, 20
+    settings = AdaptSettings(batch_size=rows, text_length=words)
+    apart, packed = (
+        rehearse_stage(at, settings.model_copy(update={"packing": packing})) for packing in (False, True)
+    )
+    width = 1 + words + 2
+    assert apart.positions == packed.positions == rows * width
+    # One square of all rows instead of one square a row; operations as counted by hand above.
+    missing = (rows * width) ** 2 - rows * width**2
+    assert packed.flops - apart.flops == 2 * 32 * (4 + 10) * missing
+
+
+def test_flex_attention_is_planned_without_the_pairs_that_it_skips() -> None:
+    plain = subject()
+    at = replace(plain, model=plain.model.model_copy(update={"attention": "flex_attention"}))
+    settings = AdaptSettings(batch_size=9, text_length=20, packing=True, micro_batch_tokens=23 * 4)
+    packed, found = rehearse_stage(plain, settings), rehearse_stage(at, settings)
+    assert found.micro_batches == packed.micro_batches == 3
+    assert found.positions == packed.positions
+    assert found.flops == rehearse_stage(plain, settings.model_copy(update={"packing": False})).flops
 
 
 def test_parts_of_a_small_model_add_up() -> None:
