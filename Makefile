@@ -8,6 +8,8 @@ EXTRAS ?= cpu,pipeline,kubernetes,figures,dev
 CONFIG ?= configs/demo.yaml
 LLARA_LOCAL ?= $(CURDIR)/.local
 READY := $(VENV)/.ready
+# The default tests: a worker per core, at most four, and the tests of a file stay together.
+WORKERS ?= -n auto --maxprocesses=4 --dist loadfile
 # One rule at a time: set-up, stack and run depend on each other's files.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ evaluate: setup  ## judge registered versions: make evaluate CONFIG=path/to.yaml
 
 test: setup lint types  ## lint, types, import contracts and the default tests (under ten minutes on two cores)
 	@echo "make: tests"
-	@$(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not gpu" $(WORKERS) $(ARGS)
 
 test-slow: setup  ## the tests that take minutes each
 	@$(BIN)/python -m pytest -m "slow" $(ARGS)

@@ -21,6 +21,10 @@ os.environ.update(
     MLFLOW_TRACKING_URI=f"sqlite:///{_STATE / 'mlflow.db'}",
 )
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before anything imports torch: workers that all take every core slow each other down.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TOPICS = {
     "volcano": "lava flows down the slope after the eruption and cools into dark basalt rock",
     "orchestra": "the violins tune before the conductor lifts the baton for the first movement",
