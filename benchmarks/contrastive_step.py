@@ -14,7 +14,6 @@ import argparse
 import logging
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import peak_memory
 import torch
 from contrastive_task import (
     DTYPES,
@@ -88,34 +88,19 @@ def _wait(task: Task) -> None:
 
 def peak_megabytes(task: Task, step: Callable[[], Tensor]) -> float:
     """Highest memory of two steps above the level before them."""
-    if task.model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+
+    def twice() -> None:
         step()
         task.model.zero_grad()
         step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of imports and data
-    before = _status("VmRSS")
-    step()
-    task.model.zero_grad()
-    step()
-    return (_status("VmHWM") - before) / 1024
 
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return float(next(line for line in lines if line.startswith(key + ":")).split()[1])
+    return peak_memory.above(twice, task.model.device.type)
 
 
 def memory_of(name: str, folder: Path, chosen: argparse.Namespace) -> float:
-    """``peak_megabytes`` of one way, in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", name, "--folder", str(folder),
-               "--device", chosen.device, "--dtype", chosen.dtype]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"memory of {name} could not be measured:\n{done.stderr}")
-    return float(done.stdout.split()[-1])
+    """Highest memory of one way above the level before it, MiB, in a process of its own."""
+    same = ["--device", chosen.device, "--dtype", chosen.dtype]
+    return peak_memory.told_by(__file__, name, "--folder", str(folder), *same)
 
 
 def parse() -> argparse.Namespace:

@@ -15,7 +15,6 @@ import logging
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import peak_memory
 import torch
 from contrastive_task import ROOT
 from encoding_task import (
@@ -72,32 +72,10 @@ def measure(ways: dict[str, Way], rounds: int, device: str) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def peak_megabytes(way: Way, device: str) -> float:
-    """Highest memory of the work above the level before it."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        way()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of imports and texts
-    before = _status("VmRSS")
-    way()
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return float(next(line for line in lines if line.startswith(key + ":")).split()[1])
-
-
 def memory_of(name: str, folder: Path, chosen: argparse.Namespace) -> float:
-    """``peak_megabytes`` of one way, in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", name, "--folder", str(folder),
-               "--device", chosen.device, "--documents", str(chosen.documents)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"memory of {name} could not be measured:\n{done.stderr}")
-    return float(done.stdout.split()[-1])
+    """Highest memory of one way above the level before it, MiB, in a process of its own."""
+    same = ["--device", chosen.device, "--documents", str(chosen.documents)]
+    return peak_memory.told_by(__file__, name, "--folder", str(folder), *same)
 
 
 def utilisation(task: Task, seconds: float) -> float | None:
@@ -189,7 +167,7 @@ def main() -> int:
     if chosen.memory_of:
         task = build(chosen.folder, chosen.device, chosen.documents)
         (way,) = ways_of(task, (chosen.memory_of,)).values()
-        sys.stdout.write(f"{peak_megabytes(way, chosen.device)}\n")
+        sys.stdout.write(f"{peak_memory.above(way, chosen.device)}\n")
         return 0
     with tempfile.TemporaryDirectory(prefix="llara-") as scratch:
         task = build(Path(scratch), chosen.device, chosen.documents)

@@ -14,7 +14,6 @@ import argparse
 import logging
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
+import peak_memory
 from mining_task import DIMENSION, NEGATIVES, OURS, OURS_PLAIN, WAYS, WINDOW, WORDS, Task, Triples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,27 +49,10 @@ def agreement(first: Triples, second: Triples) -> float:
     return len(first & second) / max(1, len(first | second))
 
 
-def peak_megabytes(way: Callable[[], Triples]) -> float:
-    """Highest memory of one call above the level before it."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of imports and data
-    before = _status("VmRSS")
-    way()
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return float(next(line for line in lines if line.startswith(key + ":")).split()[1])
-
-
 def memory_of(name: str, chosen: argparse.Namespace, folder: Path) -> float:
-    """``peak_megabytes`` of one way, in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", name, "--folder", str(folder),
-               "--passages", str(chosen.passages), "--queries", str(chosen.queries)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"memory of {name} could not be measured:\n{done.stderr}")
-    return float(done.stdout.split()[-1])
+    """Highest memory of one way above the level before it, MiB, in a process of its own."""
+    sizes = ["--passages", str(chosen.passages), "--queries", str(chosen.queries)]
+    return peak_memory.told_by(__file__, name, "--folder", str(folder), *sizes)
 
 
 def parse() -> argparse.Namespace:
@@ -133,7 +116,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="llara-") as scratch:  # loads what is imported late
             Task(500, 50, Path(scratch)).ways((chosen.memory_of,))[chosen.memory_of]()
         way = Task(chosen.passages, chosen.queries, chosen.folder).ways((chosen.memory_of,))[chosen.memory_of]
-        sys.stdout.write(f"{peak_megabytes(way)}\n")
+        sys.stdout.write(f"{peak_memory.above(way)}\n")
         return 0
     with tempfile.TemporaryDirectory(prefix="llara-") as scratch:
         ways = Task(chosen.passages, chosen.queries, Path(scratch)).ways(WAYS)

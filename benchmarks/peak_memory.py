@@ -1,9 +1,12 @@
-"""Peak memory of one piece of work in this process, on Linux."""
+"""Peak memory of one piece of work: of this process on Linux, or of CUDA's allocator."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -18,6 +21,33 @@ def start() -> float:
 def peak() -> float:
     """Return the greatest memory since ``start``, MiB."""
     return _status("VmHWM")
+
+
+def above(work: Callable[[], object], device: str = "cpu") -> float:
+    """Highest memory of the work above the level before it, MiB."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return float(torch.cuda.max_memory_allocated() - before) / 2**20
+    level = start()
+    work()
+    return peak() - level
+
+
+def told_by(script: str, name: str, *arguments: str) -> float:
+    """What ``script --memory-of NAME`` prints last, in a process of its own.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    command = [sys.executable, script, "--memory-of", name, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"memory of {name} could not be measured:\n{done.stderr}")
+    return float(done.stdout.split()[-1])
 
 
 def _status(field: str) -> float:
