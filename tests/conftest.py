@@ -24,6 +24,8 @@ os.environ.update(
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before anything imports torch: workers that all take every core slow each other down.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # ZenML takes the folder of the main script for the root of our code; a worker has no such script.
+    os.environ.setdefault("ZENML_CUSTOM_SOURCE_ROOT", str(Path(__file__).resolve().parents[1]))
 
 TOPICS = {
     "volcano": "lava flows down the slope after the eruption and cools into dark basalt rock",
