@@ -207,5 +207,7 @@ def exact_scores(query: NDArray[np.float64], vectors: NDArray[Any]) -> NDArray[n
     Equal vectors score equally wherever they stand: plain einsum sums every product in the
     same order whatever its neighbours are; BLAS would not.
     """
-    total: NDArray[np.float32] = np.einsum("cd,d->c", np.asarray(vectors, np.float64), query).astype(np.float32)
+    total: NDArray[np.float32] = np.einsum("cd,d->c", np.asarray(vectors, np.float64), query).astype(
+        np.float32
+    )
     return total
