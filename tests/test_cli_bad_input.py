@@ -16,6 +16,7 @@ import pytest
 
 from llara_core.cli.app import run
 from llara_core.cli.options import RUN_KEYS
+from llara_core.training.sealing import fault
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -269,11 +270,15 @@ def test_unexpected_error_is_one_line_with_a_hint(beir_folder, capsys, monkeypat
     assert message.endswith("run again with --debug for the traceback")
 
 
-def test_interrupt_leaves_nothing_half_written(work, tmp_path):
-    """A real Ctrl-C in the middle of training, in a process of its own."""
-    often = "import llara_core.progress as p, llara_core.cli as c; p.PLAIN_INTERVAL = 0.1; c.main()"
+@pytest.mark.parametrize(("every", "left"), [("null", []), ("1", ["out.checkpoints"])])
+def test_interrupt_leaves_nothing_half_written(work, tmp_path, every, left):
+    """A real Ctrl-C in the middle of training: at most whole checkpoints stay, for the next run to go on."""
+    often = "import llara_core.progress as p, llara_core.cli as c; p.PLAIN_INTERVAL = 0.1; "
+    # a shell that starts its children by "&" has them ignore SIGINT
+    often += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); c.main()"
     command = [sys.executable, "-c", often, "adapt", "--data", f"{work}/tiny", "-c", f"{work}/c.yaml"]
     command += ["--base", f"{work}/base", "-o", f"{tmp_path}/out", "--set", "adapt.steps=20000"]
+    command += ["--set", f"adapt.checkpoint_every={every}"]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
         try:
             lines = []
@@ -289,4 +294,6 @@ def test_interrupt_leaves_nothing_half_written(work, tmp_path):
         finally:
             process.kill()
     assert "llara: interrupted" in rest and "Traceback" not in rest
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == left
+    for step in tmp_path.glob("out.checkpoints/run-*/step-*"):
+        assert fault(step) is None, step
