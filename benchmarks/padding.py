@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/padding.py
 
 Nothing is trained: the batches are made and their positions counted. The texts are those of
-``adaptation_step.py``. Writes docs/results/padding.md.
+``adaptation_task.py``. Writes docs/results/padding.md.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # tests.oracles, adaptation_step
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # tests.oracles, adaptation_task
 
-from adaptation_step import OURS, PLAIN, Task  # noqa: E402
+from adaptation_task import OURS, PLAIN, Task  # noqa: E402
 from adaptation_texts import REAL, WORDS, Shape, make_pairs, read_texts  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results" / "padding.md"
