@@ -1,11 +1,13 @@
-"""How time and memory grow with the corpus: encoding it, and searching it exactly.
+"""How time and memory grow with the corpus: encoding it, searching it exactly, and mining from it.
 
     .venv/bin/python benchmarks/growth.py [--sizes 10000 100000 1000000] [--rounds 3]
 
 Encoding: a Llama of one layer and hidden size 16 with a mapped collection of synthetic passages (8 to 40
 words), streamed to a memory-mapped matrix as `llara encode` does it. Search: 1,000 queries over mapped random
-vectors. Every measurement is a process of its own with one thread: its CPU time, and its highest memory above
-the level before the work, once the model is loaded and has run. Writes docs/results/growth.md.
+vectors. Mining: 500 queries, dense candidates of the same vectors (BM25 has a page of its own). Every
+measurement is a process of its own with one thread: its CPU time, and its highest memory above the level
+before the work: own pages (RssAnon, sampled) and, apart, with those of mapped files. Writes
+docs/results/growth.md.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from llara_core.config import FromScratchSettings, ModelSettings
-from llara_core.data.collection import CORPUS_SCHEMA, QUERIES_SCHEMA, Collection
+from llara_core.config import FromScratchSettings, MineSettings, ModelSettings
+from llara_core.data.collection import CORPUS_SCHEMA, QRELS_SCHEMA, QUERIES_SCHEMA, Collection
 from llara_core.model.prepare import prepare_base
 from llara_core.retrieval.exact import search
 from llara_core.retrieval.vectors import stored_vectors
@@ -38,6 +41,8 @@ MODEL = FromScratchSettings(
 )
 WORDS, SHORTEST, LONGEST = 3000, 8, 40
 DIMENSION, QUERIES, DEPTH = 128, 1000, 100
+MINED = 500  # queries that negatives are mined for
+SAMPLED = 0.005  # seconds between two looks at the memory
 CHUNK = 50_000
 logger = logging.getLogger("growth")
 
@@ -96,7 +101,66 @@ def searching(folder: Path, documents: int) -> Callable[[], object]:
     return lambda: search(queries, corpus, DEPTH)
 
 
-JOBS = {"encode": encoding, "search": searching}
+class Known:
+    """The miner's view of an encoder whose vectors are on disk already."""
+
+    dimension, fingerprint = DIMENSION, "known"
+
+    def __init__(self, corpus: np.ndarray) -> None:
+        self._corpus = corpus
+
+    def encode_queries(self, texts: list[str]) -> np.ndarray:
+        """Vectors [Q, D] near those of the passages of the same rows."""
+        random = np.random.default_rng(2)
+        noise = random.standard_normal((len(texts), DIMENSION), dtype=np.float32) / DIMENSION**0.5
+        return np.asarray(self._corpus[: len(texts)]) + np.float32(0.9) * noise
+
+    def encode_passages(self, passages: Sequence[str]) -> np.ndarray:
+        """Vectors [N, D] of the first N passages."""
+        return self._corpus[: len(passages)]
+
+
+def mining(folder: Path, documents: int) -> Callable[[], object]:
+    """Opens the collection, with judgements, and its cached vectors; returns the work: 500 queries mined."""
+    from llara_core.retrieval.mining import mine
+
+    whole = Collection.load(folder / f"collection-{documents}")
+    lines = pa.array(range(MINED), pa.int32())
+    names = pa.array([f"q{row}" for row in range(MINED)])
+    texts = pa.array([f"query {row}" for row in range(MINED)])
+    targets = pa.array([f"d{row}" for row in range(MINED)])
+    judged = pa.table([names, targets, pa.array([1] * MINED, pa.int32()), lines], QRELS_SCHEMA)
+    asked = pa.table([names, texts, lines], QUERIES_SCHEMA)
+    collection = Collection("growth", whole.corpus, asked, {"train": judged})
+    encoder = Known(np.load(folder / f"vectors-{documents}.npy", mmap_mode="r"))
+    cache = folder / f"mined-{documents}"
+    stored_vectors(encoder, collection.passages, cache)
+    return lambda: mine(collection, encoder, MineSettings(bm25_depth=0), cache=cache)
+
+
+class AnonPeak:
+    """Highest RssAnon of this process while the block runs: what it allocates, without mapped files."""
+
+    def __enter__(self) -> AnonPeak:
+        """Start looking."""
+        self.before = self.peak = status("RssAnon")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while not self._ended.wait(SAMPLED):
+            self.peak = max(self.peak, status("RssAnon"))
+
+    def __exit__(self, *_: object) -> None:
+        """Look once more."""
+        self._ended.set()
+        self._thread.join()
+        self.peak = max(self.peak, status("RssAnon"))
+
+
+JOBS = {"encode": encoding, "search": searching, "mine": mining}
 
 
 def measure_here(job: str, folder: Path, documents: int) -> dict[str, float]:
@@ -105,8 +169,13 @@ def measure_here(job: str, folder: Path, documents: int) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of imports
     before = status("VmRSS")
     started = time.process_time()
-    work()
-    return {"seconds": time.process_time() - started, "megabytes": (status("VmHWM") - before) / 1024}
+    with AnonPeak() as own:
+        work()
+    return {
+        "seconds": time.process_time() - started,
+        "own": (own.peak - own.before) / 1024,
+        "megabytes": (status("VmHWM") - before) / 1024,
+    }
 
 
 def status(key: str) -> float:
@@ -146,26 +215,35 @@ def curve(job: str, folder: Path, sizes: list[int], rounds: int) -> list[dict[st
         while len(found) < rounds and found[0]["seconds"] < 120:
             found.append(measure(job, folder, documents))
         seconds = statistics.median(one["seconds"] for one in found)
-        megabytes = max(one["megabytes"] for one in found)
-        rows.append({"documents": documents, "seconds": seconds, "megabytes": megabytes})
-        logger.info("%s %d: %.1f s, %.0f MB", job, documents, seconds, megabytes)
+        own, megabytes = (max(one[name] for one in found) for name in ("own", "megabytes"))
+        rows.append({"documents": documents, "seconds": seconds, "own": own, "megabytes": megabytes})
+        logger.info("%s %d: %.1f s, %.0f MB, with mapped files %.0f", job, documents, seconds, own, megabytes)
     return rows
 
 
+def bend(rows: list[dict[str, float]]) -> str:
+    """How far the middle size lies from the straight line through the first and the last."""
+    if len(rows) != 3:
+        return ""
+    first, middle, last = ((row["documents"], row["seconds"]) for row in rows)
+    line = first[1] + (last[1] - first[1]) * (middle[0] - first[0]) / (last[0] - first[0])
+    return (
+        f"Time of {middle[0]:,.0f} passages against the straight line (a fixed cost and a cost a passage) "
+        f"through the other two: {middle[1] / line - 1:+.0%}."
+    )
+
+
 def table(rows: list[dict[str, float]]) -> list[str]:
-    """Markdown lines: what each size takes, and how far its time per passage is from the size before."""
-    lines = ["| passages | seconds | µs a passage | against the size before | MB above the start |"]
+    """Markdown lines: what each size takes, and how straight the line through the times is."""
+    lines = ["| passages | seconds | µs a passage | MB of its own | MB with mapped files |"]
     lines.append("|---|---|---|---|---|")
-    before = None
     for row in rows:
-        each = row["seconds"] / row["documents"] * 1e6
-        change = "" if before is None else f"{each / before - 1:+.0%}"
         lines.append(
-            f"| {row['documents']:,.0f} | {row['seconds']:.1f} | {each:.1f} | {change} "
-            f"| {row['megabytes']:.0f} |"
+            f"| {row['documents']:,.0f} | {row['seconds']:.2f} "
+            f"| {row['seconds'] / row['documents'] * 1e6:.1f} "
+            f"| {row['own']:.0f} | {row['megabytes']:.0f} |"
         )
-        before = each
-    return lines
+    return [*lines, "", bend(rows)]
 
 
 def main() -> int:
@@ -173,6 +251,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--one", choices=list(JOBS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -193,7 +272,8 @@ def main() -> int:
         "Written by `make bench`. CPU seconds of one thread and the highest memory "
         "above the level before the work, once the model is loaded and has run; "
         f"every measurement in a process of its own, medians of up to {chosen.rounds}. "
-        "Mapped files count as memory while they are mapped, though the system may take their pages back. "
+        "Memory of its own is RssAnon, sampled; the other column also counts the pages of mapped files, "
+        "which the system may take back. "
         f"torch {torch.__version__.split('+')[0]}, Python {platform.python_version()}.",
         "",
         "## Encoding",
@@ -210,9 +290,16 @@ def main() -> int:
         f"({4 * DIMENSION} bytes a passage, mapped).",
         "",
         *table(curves["search"]),
+        "",
+        "## Mining",
+        "",
+        f"Hard negatives of {MINED} queries among the same passages, dense candidates only, "
+        "vectors cached; passages are hashed to find the cache.",
+        "",
+        *table(curves["mine"]),
     ]
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    logger.info("wrote %s", RESULTS)
+    chosen.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    logger.info("wrote %s", chosen.output)
     return 0
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llara_core.errors import InputError
-from llara_core.retrieval import exact_scan
+from llara_core.retrieval import exact_bfloat, exact_scan
+from llara_core.retrieval.exact_bfloat import BfloatPool, BfloatScanner
 from llara_core.retrieval.exact_scan import FaissScanner, Hits, Pool, Scanner
 from llara_core.retrieval.exact_threads import in_order, workers
 
@@ -29,12 +30,18 @@ _BLAS_FROM = 20  # queries; FAISS's own default (128000 in 1.15.1) leaves small 
 
 
 def search(
-    queries: NDArray[Any], corpus: NDArray[Any], k: int, *, use_faiss: bool | None = None
+    queries: NDArray[Any],
+    corpus: NDArray[Any],
+    k: int,
+    *,
+    use_faiss: bool | None = None,
+    use_bfloat16: bool | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the k documents of greatest inner product with each query, best first.
 
-    1. Float32 matrix products, block by block, find the documents that may be among the k best: those
-       whose product is not further below the k-th best than rounding can explain (``exact_scan``).
+    1. Matrix products in bfloat16 or float32, block by block, find the documents that may be among the k
+       best: those whose product is not further below the k-th best than rounding can explain
+       (``exact_bfloat``, ``exact_scan``).
     2. Their scores are computed again in float64, one by one, so that equal vectors score equally
        wherever they stand, and every way and every blocking give the same answer.
     3. They are sorted by score, ties by ascending row. A query for which more documents tie than are
@@ -49,6 +56,9 @@ def search(
         k: results per query, ≥ 1; at most N are returned.
         use_faiss: whether FAISS makes the products, on its GPUs where it has any, or numpy; None: FAISS
             where it is installed.
+        use_bfloat16: whether products in bfloat16 come before; where they tell too few documents apart,
+            the search starts anew as ``use_faiss`` says. None: where this is the fastest way, unless
+            ``use_faiss`` is given.
 
     Returns:
         Scores [Q, min(k, N)] float32 and rows [Q, min(k, N)] int64.
@@ -64,13 +74,27 @@ def search(
     scores = np.zeros((len(queries), k), np.float32)
     rows = np.zeros((len(queries), k), np.int64)
     faiss = None if use_faiss is False else faiss_module()
-    width = max(_PLACES_PER_RESULT * k, _LEAST_PLACES)
+    if use_bfloat16 is None:
+        on_gpu = faiss is not None and faiss.get_num_gpus() > 0
+        asked = use_faiss is None and not on_gpu
+        use_bfloat16 = asked and exact_bfloat.worthwhile(queries.shape, len(corpus), k)
+    width = max((exact_bfloat.PLACES_PER_RESULT if use_bfloat16 else _PLACES_PER_RESULT) * k, _LEAST_PLACES)
     step = max(1, _POOL_BYTES // (_BYTES_PER_PLACE * width))
     for start in range(0, len(queries) if k else 0, step):
-        some = slice(start, start + step)
-        pool = Pool(queries[some], k, width)
-        _scan(queries[some], corpus, pool, faiss)
-        _settle(queries[some], corpus, pool, scores[some], rows[some])
+        left = np.arange(start, min(start + step, len(queries)))
+        if use_bfloat16:
+            coarse = BfloatPool(queries[left], k, width)
+            use_bfloat16 = _scan_blocks(queries[left], corpus, coarse, BfloatScanner)
+            if use_bfloat16:
+                scores[left], rows[left] = _settled(queries[left], corpus, coarse)
+                left = left[coarse.overflowed]
+        if len(left):
+            pool = Pool(queries[left], k, width)
+            _scan(queries[left], corpus, pool, faiss)
+            scores[left], rows[left] = _settled(queries[left], corpus, pool)
+            lost = left[pool.overflowed]
+            if len(lost):
+                scores[lost], rows[lost] = _whole(queries[lost].astype(np.float64), corpus, k)
     return scores, rows
 
 
@@ -118,21 +142,30 @@ def faiss_module() -> Any | None:
 
 
 def _scan(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool, faiss: Any | None) -> None:
-    """Fill the pool with the hits of all blocks."""
-    if faiss is not None:
-        scan = FaissScanner(queries, corpus, pool, faiss)
-        for start in range(0, len(corpus), scan.block):
-            pool.add(scan(start, min(start + scan.block, len(corpus))))
+    """Fill the pool with the hits of all blocks, by FAISS or numpy."""
+    if faiss is None:
+        _scan_blocks(queries, corpus, pool, Scanner)
         return
-    jobs = [partial(_scan_block, start=start, end=end) for start, end in _blocks(len(corpus), pool.k)]
-    scanners: SimpleQueue[Scanner] = SimpleQueue()
+    scan = FaissScanner(queries, corpus, pool, faiss)
+    for start in range(0, len(corpus), scan.block):
+        pool.add(scan(start, min(start + scan.block, len(corpus))))
+
+
+def _scan_blocks(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool, scanner: Any) -> bool:
+    """Fill the pool with the hits of all blocks; False where it was given up for being crowded."""
+    scanners: SimpleQueue[Callable[[int, int], Hits]] = SimpleQueue()
     for _ in range(workers()):
-        scanners.put(Scanner(queries, corpus, pool))
-    for hits in in_order([partial(job, scanners) for job in jobs]):
+        scanners.put(scanner(queries, corpus, pool))
+    blocks = list(_blocks(len(corpus), pool.k, scanner is BfloatScanner))
+    jobs = [partial(_scan_block, scanners, start, end) for start, end in blocks]
+    for (_, end), hits in zip(blocks, in_order(jobs), strict=True):
         pool.add(hits)
+        if isinstance(pool, BfloatPool) and pool.crowded(end):
+            return False
+    return True
 
 
-def _scan_block(scanners: SimpleQueue[Scanner], start: int, end: int) -> Hits:
+def _scan_block(scanners: SimpleQueue[Callable[[int, int], Hits]], start: int, end: int) -> Hits:
     scanner = scanners.get()
     try:
         return scanner(start, end)
@@ -140,23 +173,22 @@ def _scan_block(scanners: SimpleQueue[Scanner], start: int, end: int) -> Hits:
         scanners.put(scanner)
 
 
-def _blocks(count: int, k: int) -> Iterator[tuple[int, int]]:
+def _blocks(count: int, k: int, coarse: bool) -> Iterator[tuple[int, int]]:
     """Blocks of the corpus: small at first, while the floors are still low and most products are hits."""
-    start, size = 0, max(exact_scan.FIRST_BLOCK, 2 * k)
+    most = exact_bfloat.BLOCK if coarse else exact_scan.CORPUS_BLOCK
+    start, size = 0, max(most if coarse else exact_scan.FIRST_BLOCK, 2 * k)
     while start < count:
         end = min(start + size, count)
         yield start, end
-        start, size = end, min(exact_scan.CORPUS_BLOCK, end)
+        start, size = end, min(most, end)
 
 
-def _settle(
-    queries: NDArray[np.float32],
-    corpus: NDArray[Any],
-    pool: Pool,
-    scores: NDArray[np.float32],
-    rows: NDArray[np.int64],
-) -> None:
-    """Score the pool's candidates in float64 and write the k best of each query into scores and rows."""
+def _settled(
+    queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Score the pool's candidates in float64 and return the k best; zeros where the pool overflowed."""
+    scores = np.zeros((len(queries), pool.k), np.float32)
+    rows = np.zeros((len(queries), pool.k), np.int64)
     chosen, wide = pool.candidates(), queries.astype(np.float64)
     most = int(chosen.sum(axis=1).max())
     step = max(1, min(_SETTLED_QUERIES, _SETTLED_NUMBERS // max(1, most)))
@@ -179,9 +211,7 @@ def _settle(
 
     for _ in in_order([partial(settle, first) for first in range(0, len(queries), step)]):
         pass
-    lost = np.flatnonzero(pool.overflowed)
-    if len(lost):
-        scores[lost], rows[lost] = _whole(wide[lost], corpus, pool.k)
+    return scores, rows
 
 
 def _whole(

@@ -23,6 +23,7 @@ CORPUS_BLOCK = 4096  # documents of one matrix product: with 1,024 queries 16 Mi
 FIRST_BLOCK = 4096  # documents sorted to find the first floor
 # Documents FAISS is given at once, where they lie; where it is given a float32 copy, a sixteenth of them.
 FAISS_BLOCK = 1 << 20
+_UNDERFLOW = 1e-20  # squares of vectors as short as this lose digits in float32, or vanish
 LONGEST = 1e18  # of a vector: products of two such stay finite in float32
 _UNIT = 2.0**-24  # rounding of one float32 operation
 # |error of a product of D terms| <= 8 sqrt(D) unit |q| |c|, but for a chance of 2 exp(-32): Higham and
@@ -39,6 +40,7 @@ class Hits(NamedTuple):
     row: NDArray[np.int64]  # [H]
     score: NDArray[np.float32]  # [H]
     length: float  # of the longest vector of the block
+    rounding: float = 0.0  # length of the longest difference to a vector rounded to bfloat16
 
 
 class Pool:
@@ -79,7 +81,7 @@ class Pool:
     def add(self, hits: Hits) -> None:
         """Take the hits in; where a query has too many, only those above its raised floor are kept."""
         self.longest = max(self.longest, hits.length)
-        query, row, score, _ = hits
+        query, row, score = hits[:3]
         counts = np.bincount(query, minlength=len(self.held))
         place = np.arange(len(query)) + (self.held - (np.cumsum(counts) - counts))[query]
         total = self.held + counts
@@ -163,7 +165,7 @@ class Scanner:
             kth = np.partition(np.ascontiguousarray(scores.T), place, axis=1)[:, place]
             self._pool.kth[queries] = kth
         np.greater_equal(scores, self._pool.floor(kth, length, queries), out=above)
-        found = _true_places(above.reshape(-1))
+        found = true_places(above.reshape(-1))
         document, query = np.divmod(found, count)
         order = np.argsort(query.astype(np.uint16), kind="stable")  # 16 bits: numpy sorts them by radix
         return query[order] + queries.start, document[order] + start, scores.reshape(-1)[found[order]]
@@ -236,19 +238,30 @@ def lengths(vectors: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     Raises:
         InputError: a vector holds NaN or infinity, or is longer than LONGEST.
     """
-    squares = np.einsum("nd,nd->n", vectors, vectors)
-    if not squares.max(initial=0.0) <= LONGEST**2:  # also where it is NaN
+    found = norms(vectors)
+    if not found.max(initial=0.0) <= LONGEST:  # also where it is NaN
         if not np.isfinite(vectors).all():
             raise InputError(
                 f"search: the vector of a {name} holds NaN or infinity; the model that encoded it is broken"
             )
         raise InputError(f"search: the vector of a {name} is longer than {LONGEST:g}; normalise the vectors")
-    return np.asarray(np.sqrt(squares), np.float32)
+    return found
 
 
-def _true_places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+def norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean lengths [N] of vectors [N, D]; NaN or infinity where a vector holds one."""
+    squares = np.einsum("nd,nd->n", vectors, vectors)
+    found = np.asarray(np.sqrt(squares), np.float32)
+    short = np.flatnonzero(squares < _UNDERFLOW)
+    if len(short):
+        few = vectors[short].astype(np.float64)
+        found[short] = np.sqrt(np.einsum("nd,nd->n", few, few))
+    return found
+
+
+def true_places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """``np.flatnonzero`` of a mask that is nearly all False: eight values are looked at as one number."""
     whole = len(mask) - len(mask) % 8
     eights = np.flatnonzero(mask[:whole].view(np.uint64) != 0)
-    groups, inner = np.nonzero(mask[:whole].reshape(-1, 8)[eights])
-    return np.concatenate([eights[groups] * 8 + inner, whole + np.flatnonzero(mask[whole:])])
+    inner = np.flatnonzero(mask[:whole].reshape(-1, 8)[eights])
+    return np.concatenate([eights[inner >> 3] * 8 + (inner & 7), whole + np.flatnonzero(mask[whole:])])

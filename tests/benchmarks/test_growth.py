@@ -35,14 +35,16 @@ def test_collections_and_vectors_are_as_large_as_asked(
     assert vectors.shape == (100, growth.DIMENSION)
 
 
-def test_the_table_compares_time_per_passage(growth: ModuleType) -> None:
+def test_the_table_has_cost_per_passage_and_the_bend_of_the_line(growth: ModuleType) -> None:
     rows = [
-        {"documents": 1000, "seconds": 1.0, "megabytes": 10.0},
-        {"documents": 10_000, "seconds": 11.0, "megabytes": 12.0},
+        {"documents": 1000, "seconds": 2.0, "own": 9.0, "megabytes": 10.0},
+        {"documents": 10_000, "seconds": 12.1, "own": 9.0, "megabytes": 12.0},
+        {"documents": 100_000, "seconds": 101.0, "own": 9.0, "megabytes": 14.0},
     ]
     lines = growth.table(rows)
-    assert lines[-2] == "| 1,000 | 1.0 | 1000.0 |  | 10 |"
-    assert lines[-1] == "| 10,000 | 11.0 | 1100.0 | +10% | 12 |"
+    assert lines[2] == "| 1,000 | 2.00 | 2000.0 | 9 | 10 |"
+    assert lines[4] == "| 100,000 | 101.00 | 1010.0 | 9 | 14 |"
+    assert "through the other two: +10%." in lines[-1]  # on the line: 1 s, and 1 ms a passage, 11 s
 
 
 @pytest.mark.slow
