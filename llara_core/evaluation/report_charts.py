@@ -67,6 +67,27 @@ def label(text: str) -> str:
     return html.escape(text, quote=False)
 
 
+def whiskers(
+    values: Sequence[float], intervals: Sequence[Sequence[float]], *, thin: bool = False
+) -> dict[str, Any]:
+    """Error bars of plotly from each value to the ends of its interval (low, high), which it may lie outside.
+
+    Args:
+        values: [N].
+        intervals: [N, 2].
+        thin: for many small bars.
+    """
+    pairs = list(zip(values, intervals, strict=True))
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(0.0, high - value) for value, (_, high) in pairs],
+        "arrayminus": [max(0.0, value - low) for value, (low, _) in pairs],
+        "thickness": 1.2 if thin else 1.4,
+        "width": 3 if thin else 4,
+    }
+
+
 def metric_bars(systems: Sequence[str], scores: Mapping[str, Any], metric: str) -> Figure:
     """Horizontal bars, one per system, with 95% intervals as whiskers.
 
@@ -85,14 +106,7 @@ def metric_bars(systems: Sequence[str], scores: Mapping[str, Any], metric: str) 
         "y": labels,
         "x": means,
         "marker": {"color": [colour(name, place) for place, name in enumerate(shown)]},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [max(0.0, cell["interval"][1] - cell["mean"]) for cell in cells],
-            "arrayminus": [max(0.0, cell["mean"] - cell["interval"][0]) for cell in cells],
-            "thickness": 1.4,
-            "width": 4,
-        },
+        "error_x": whiskers(means, [cell["interval"] for cell in cells]),
         "hovertemplate": "%{y}: %{x:.4f}<extra></extra>",
     }
     # The number stands behind the whisker, where neither hides the other, however short the bar.
@@ -130,14 +144,9 @@ def subset_bars(systems: Sequence[str], subsets: Sequence[Mapping[str, Any]], me
                 "x": [_short_subset_name(subset["name"]) for subset in present],
                 "y": [cell["mean"] for cell in cells],
                 "marker": {"color": colour(name, place)},
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [max(0.0, cell["interval"][1] - cell["mean"]) for cell in cells],
-                    "arrayminus": [max(0.0, cell["mean"] - cell["interval"][0]) for cell in cells],
-                    "thickness": 1.2,
-                    "width": 3,
-                },
+                "error_y": whiskers(
+                    [cell["mean"] for cell in cells], [cell["interval"] for cell in cells], thin=True
+                ),
                 "hovertemplate": "%{y:.4f}",
             }
         )

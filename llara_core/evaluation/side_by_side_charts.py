@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llara_core.evaluation.report_charts import COLOURS, OTHER_COLOURS, Figure, label, metric_name
+from llara_core.evaluation.report_charts import COLOURS, OTHER_COLOURS, Figure, label, metric_name, whiskers
 from llara_core.evaluation.report_text import SIGNIFICANT
 from llara_core.evaluation.report_text import number as show_number
 from llara_core.evaluation.report_text import signed as show_signed
@@ -228,14 +228,7 @@ def _points(system: str, cells: Sequence[Cell], rows: Sequence[float], colour: s
             "symbol": ["circle" if cell["sure"] else "circle-open" for cell in cells],
             "line": {"width": 2, "color": colour},
         },
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [max(0.0, cell["interval"][1] - cell["value"]) for cell in cells],
-            "arrayminus": [max(0.0, cell["value"] - cell["interval"][0]) for cell in cells],
-            "thickness": 1.4,
-            "width": 4,
-        },
+        "error_x": whiskers([cell["value"] for cell in cells], [cell["interval"] for cell in cells]),
         "showlegend": False,
         "customdata": [list(cell["interval"]) for cell in cells],
         "hovertemplate": (
