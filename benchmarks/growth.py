@@ -116,7 +116,7 @@ class Known:
         return np.asarray(self._corpus[: len(texts)]) + np.float32(0.9) * noise
 
     def encode_passages(self, passages: Sequence[str]) -> np.ndarray:
-        """Vectors [N, D] of the rows that the passages name at their end; encoding asks for some at a time."""
+        """Vectors [N, D] of the rows that the passages name at their ends, in any order."""
         return self._corpus[[int(passage.rsplit(" n", 1)[1]) for passage in passages]]
 
 
