@@ -13,7 +13,7 @@ WORKERS ?= -n auto --maxprocesses=4 --dist loadfile
 # One rule at a time: set-up, stack and run depend on each other's files.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run scifact evaluate test test-slow lint types format setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain docs
+.PHONY: help run scifact evaluate test test-slow lint types format fuzz setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain docs
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: setup lint types  ## lint, types, import contracts and the default tests (
 
 test-slow: setup  ## the tests that take minutes each
 	@$(BIN)/python -m pytest -m "slow" $(ARGS)
+
+fuzz: setup  ## coverage-guided fuzzing of every parser: make fuzz SECONDS=60 (each)
+	@LLARA_FUZZ_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest -m "slow" tests/fuzz $(ARGS)
 
 lint: setup  ## style, formatting and import contracts
 	@echo "make: lint"
@@ -73,6 +76,8 @@ bench: setup  ## measure against peers, and write docs/results/
 	@$(BIN)/python benchmarks/plan_accuracy.py
 	@$(BIN)/python benchmarks/recipe_plans.py
 	@$(BIN)/python benchmarks/evaluation_memory.py
+	@$(BIN)/python benchmarks/duplicates.py
+	@$(BIN)/python benchmarks/leaks.py
 
 bench-gain: setup  ## does adaptation pay? an hour or two; goes on where it was: make bench-gain ARGS="--data path/to/scifact --wikipedia articles.jsonl.gz"
 	@$(BIN)/python benchmarks/adaptation_gain.py --parallel $(ARGS)

@@ -19,16 +19,18 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from llara_core.data_settings import DuplicateSettings, IngestSettings, LeakSettings, RulePolicy
 from llara_core.errors import ConfigError
 from llara_core.mining_settings import MineSettings, ShareSettings, VetoSettings
 from llara_core.settings import Settings
 from llara_core.training_settings import AdaptSettings, FinetuneSettings, LoraSettings, OptimizerSettings
 
 __all__ = [
-    "AdaptSettings", "AdaptationSettings", "Bm25Settings", "CollectionSettings", "EvaluateSettings",
-    "FinetuneSettings", "FromScratchSettings", "LoraSettings", "MineSettings", "ModelSettings",
-    "OptimizerSettings", "PromoteSettings", "PycodeSettings", "RegistrySettings", "ShareSettings",
-    "TemplateSettings", "TextSettings", "TrainingSettings", "VetoSettings",
+    "AdaptSettings", "AdaptationSettings", "Bm25Settings", "CollectionSettings", "DuplicateSettings",
+    "EvaluateSettings", "FinetuneSettings", "FromScratchSettings", "IngestSettings", "LeakSettings",
+    "LoraSettings", "MineSettings", "ModelSettings", "OptimizerSettings", "PromoteSettings",
+    "PycodeSettings", "RegistrySettings", "ShareSettings", "TemplateSettings", "TextSettings",
+    "TrainingSettings", "VetoSettings",
 ]  # fmt: skip
 
 DEFAULT_PACKAGES = (
@@ -57,32 +59,63 @@ class PycodeSettings(Settings):
 
 
 class CollectionSettings(Settings):
-    """Where the text comes from: ``pycode``, or a BEIR folder, zip or Hugging Face id (``hf:owner/name``).
+    """Where the text comes from: ``pycode``, or a place in any format of ``llara_core.data.formats.FORMATS``.
 
-    ``~`` and variables are expanded.
+    A place is a folder, a file, a zip, a Hugging Face id (``hf:owner/name``) or a URL that fsspec opens
+    (``s3://bucket/folder``). ``~`` and variables are expanded.
     """
 
     source: str = "pycode"
     name: str | None = None
+    format: str = "auto"  # a key of FORMATS (`llara data formats` lists them); auto: told from the files
+    columns: dict[str, str] = Field({})  # ours → the file's, e.g. {id: doc_id, text: body}
+    revision: str | None = None  # of a Hugging Face data set: a commit, so that the same rows come again
     # Share of judgements that may name unknown queries or documents: ArguAna's official qrels have 0.4%.
     unresolved_share: float = Field(0.0, ge=0.0, le=1.0)
+    ingest: IngestSettings = IngestSettings()  # what is done with rows that break a rule
+    duplicates: DuplicateSettings = DuplicateSettings()  # documents that say the same
+    leaks: LeakSettings = LeakSettings()  # evaluation queries and their passages that training shows
     pycode: PycodeSettings = PycodeSettings()
 
     @property
-    def folder(self) -> Path | None:
-        """The BEIR folder, zip or hub id, or None for a built-in collection.
+    def place(self) -> str | None:
+        """The path, id or URL, expanded; None for a built-in collection.
 
         Raises:
             ConfigError: the source names an environment variable that is not set, or is empty.
         """
         return _place(self.source, "collection.source")
 
+    @property
+    def reading(self) -> CollectionSettings:
+        """The settings that decide which rows are taken in, the others at their defaults.
+
+        What is done about duplicates and leaks must not make a collection be read again.
+        """
+        # Built anew, so that a kind of settings that knows more gives its reading part alone.
+        kept = {name: getattr(self, name) for name in CollectionSettings.model_fields}
+        return CollectionSettings(**kept | {"duplicates": DuplicateSettings(), "leaks": LeakSettings()})
+
+    @property
+    def folder(self) -> Path | None:
+        """``place`` as a local path, which no URL is.
+
+        Raises:
+            ConfigError: the source names an environment variable that is not set, or is empty.
+        """
+        return None if self.place is None else Path(self.place)
+
 
 class TextSettings(Settings):
-    """Unlabelled text to adapt on: a file, a folder of text, a BEIR folder's corpus, or ``pycode``."""
+    """Unlabelled text to adapt on: a file, a folder of text, a collection's corpus, or ``pycode``."""
 
     source: str = "pycode"
     name: str | None = None
+    # Empty documents are left out, however many: a folder of text has them, and nothing is learnt from one.
+    ingest: IngestSettings = IngestSettings(
+        rules={"passage_text": RulePolicy(action="quarantine", stop_above=None)}, stop_above=None
+    )
+    duplicates: DuplicateSettings = DuplicateSettings()  # documents that say the same
     pycode: PycodeSettings = PycodeSettings()
     held_out: PositiveInt = 512  # passages, about; kept from training, and judged before and after it
 
@@ -93,10 +126,11 @@ class TextSettings(Settings):
         Raises:
             ConfigError: the source names an environment variable that is not set, or is empty.
         """
-        return _place(self.source, "text.source")
+        place = _place(self.source, "text.source")
+        return None if place is None else Path(place)
 
 
-def _place(source: str, where: str) -> Path | None:
+def _place(source: str, where: str) -> str | None:
     if source == "pycode":
         return None
     expanded = os.path.expandvars(source).strip()
@@ -105,7 +139,7 @@ def _place(source: str, where: str) -> Path | None:
             f"{where}: {source!r} names an environment variable that is not set; "
             "export it, or write the folder into the YAML"
         )
-    return Path(expanded).expanduser()
+    return expanded if "://" in expanded else str(Path(expanded).expanduser())
 
 
 class FromScratchSettings(Settings):

@@ -38,13 +38,13 @@ class DataError(InputError):
 
     Args:
         message: what is wrong and how to mend it.
-        file: the file at fault, where there is one.
+        file: the file at fault (a path, or a URL without its secrets), where there is one.
         row: the 1-based line of that file, where there is one.
         rule: the short name of the broken rule, e.g. ``unique_ids``.
     """
 
     def __init__(
-        self, message: str, *, file: Path | None = None, row: int | None = None, rule: str | None = None
+        self, message: str, *, file: Path | str | None = None, row: int | None = None, rule: str | None = None
     ) -> None:
         """Prefix the message with the place, so that it can be clicked: ``file:row: message``."""
         self.file, self.row, self.rule = file, row, rule

@@ -49,8 +49,8 @@ class JudgedCollection(CollectionSettings):
     bm25: Bm25Settings | None = None  # None: those that the evaluation names
 
     @property
-    def reading(self) -> CollectionSettings:
-        """What reading the collection needs to know."""
+    def plain(self) -> CollectionSettings:
+        """The same without what says how it is judged."""
         return CollectionSettings(
             **{field: getattr(self, field) for field in CollectionSettings.model_fields}
         )

@@ -74,7 +74,7 @@ def _wire(settings: EvaluationSettings) -> None:
     for name, one in zip(collection_ids, judged, strict=True):
         fingerprint = for_stack(identify_collection)(settings=one.settings, id=f"identify_{name}")
         collection = for_stack(admit)(
-            source_fingerprint=fingerprint, settings=one.settings, id=f"admit_{name}"
+            source_fingerprint=fingerprint, settings=one.settings, split=one.place.split, id=f"admit_{name}"
         )
         collections.append(collection)
         for system_id, model, system in zip(system_ids, settings.models, systems, strict=True):

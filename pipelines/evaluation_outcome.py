@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from llara_core.evaluation.beir_table import render_table
+from llara_core.evaluation.report_charts import subset_name
 from llara_core.evaluation.side_by_side_text import claims
 from steps.all_judged import IncompleteEvaluationError
 from steps.stored.side_by_side import open_page, open_record, open_summary
@@ -23,9 +25,13 @@ def show(run: Any, console: Console) -> None:
         console: where to print.
     """
     artifact = run.steps["side_by_side"].outputs["side_by_side"][0].load()
-    for table in open_summary(artifact)["tables"]:
+    summary = open_summary(artifact)
+    for table in summary["tables"]:
         console.print(f"\n[bold]{escape(table['system'])}[/]", highlight=False)
         console.print(render_table(table), markup=False, highlight=False, soft_wrap=True)
+    for name, one in summary["collections"].items():
+        if (leak_free := subset_table(name, one)) is not None:
+            console.print(leak_free)
     console.print()
     record, page = open_record(artifact), open_page(artifact)
     if record is not None and page is not None:
@@ -35,6 +41,27 @@ def show(run: Any, console: Console) -> None:
         path = publish_page(page, EVALUATION_PAGE)
         console.print(f"[bold]Comparison[/] {path}", highlight=False, soft_wrap=True)
     console.print("[bold]Look on[/]    make mlflow-ui   (metrics, TREC runs)   make zenml-ui   (lineage)")
+
+
+def subset_table(name: str, scores: Mapping[str, Any]) -> Table | None:
+    """nDCG@10 of every system on the split and on its leak-free subsets; None where nothing leaks.
+
+    Args:
+        name: of the collection.
+        scores: its entry in the summary.
+    """
+    subsets = {key: one for key, one in scores["subsets"].items() if one["queries"] < scores["queries"]}
+    if not subsets:
+        return None
+    result = Table(title=f"{name}: nDCG@10 without the queries that its training split gives away")
+    result.add_column("system", no_wrap=True)
+    columns = {"all": scores, **subsets}
+    for key, one in columns.items():
+        result.add_column(f"{subset_name(key)} ({one['queries']})", justify="right")
+    for system in scores["systems"]:
+        values = [one["systems"][system]["ndcg_at_10"] for one in columns.values()]
+        result.add_row(system, *(f"{value:.4f}" for value in values))
+    return result
 
 
 def unfinished_run(kind: str, errors: Sequence[BaseException]) -> Any:

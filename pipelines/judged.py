@@ -42,7 +42,7 @@ def judged_collections(settings: EvaluationSettings) -> list[Judged]:
 
 
 def _one(collection: JudgedCollection, settings: EvaluationSettings) -> list[Judged]:
-    reading = collection.reading
+    reading = collection.plain
     folder = reading.folder  # refuses a variable that is not set
     source = "pycode" if folder is None else str(folder)
     listed = places([source], split=collection.split, default_split=settings.split)

@@ -16,7 +16,14 @@ from llara_core.evaluation.report_charts import subset_name
 from llara_core.evaluation.report_text import narrower
 from pipelines import champions
 from steps.stored.comparison import open_comparison
-from steps.workspace import DATA_DOCS_PAGE, audit_page_of, publish_page, publish_report
+from steps.workspace import (
+    DATA_DOCS_PAGE,
+    DATA_REPORT_PAGE,
+    audit_page_of,
+    publish_page,
+    publish_report,
+    reports_folder,
+)
 
 HEADINGS = {
     "ndcg_at_10": "nDCG@10",
@@ -48,6 +55,8 @@ def show(run: Any, console: Console) -> None:
     report = publish_report(_output(run, "report", "report"), comparison.collection["name"], figures)
     data_docs = publish_page(_output(run, "validate", "data_docs"), DATA_DOCS_PAGE)
     console.print(f"[bold]Report[/]     {report}", highlight=False, soft_wrap=True)
+    data = publish_page(_output(run, "data_report", "data_report"), DATA_REPORT_PAGE)
+    console.print(f"[bold]Data[/]       {data}", highlight=False, soft_wrap=True)
     console.print(f"[bold]Data Docs[/]  {data_docs}", highlight=False, soft_wrap=True)
     for step in sorted((one for one in run.steps if one.startswith("audit")), key=len):
         audit = publish_page(_output(run, step, "mining_audit"), audit_page_of(step))
@@ -55,7 +64,7 @@ def show(run: Any, console: Console) -> None:
     if promotion["promoted"]:
         folders = (
             _output(run, last_round(run.steps), "finetuned_model"),
-            _output(run, "ingest", "collection"),
+            _output(run, "accept", "collection"),
         )
         command = champions.search_command(promotion["name"], *(one.path for one in folders))
         if command:
@@ -73,6 +82,8 @@ def show_adaptation(run: Any, console: Console) -> None:
     judgement = _output(run, "judge_adaptation", "adaptation_judgement")
     console.print()
     console.print(losses_table(judgement))
+    if (page := reports_folder()) is not None and (page / DATA_REPORT_PAGE).is_file():
+        console.print(f"[bold]Data[/]       {page / DATA_REPORT_PAGE}", highlight=False, soft_wrap=True)
     promotion: Mapping[str, Any] = _output(run, "promote_adapted", "promotion")
     _show_promotion(promotion, console)
     if promotion["version"] is not None:

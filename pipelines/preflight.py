@@ -12,8 +12,7 @@ from llara_core.config import (
     ModelSettings,
     TrainingSettings,
 )
-from llara_core.data.hub import is_repository, repository_id
-from llara_core.data.zips import split_zip, zip_members
+from llara_core.data.hub import repository_id
 from llara_core.errors import ConfigError, DataError, ModelError
 from llara_core.evaluation_settings import BM25, EvaluationSettings
 from llara_core.files import check_writable
@@ -76,28 +75,22 @@ def _reference(reference: str, where: str, advice: str) -> None:
 
 
 def _data(settings: CollectionSettings, where: str) -> None:
-    """What can be told of a collection without reading it; the hub is not asked."""
-    folder = settings.folder
-    if folder is None or repository_id(folder) is not None:
+    """What can be told of a collection without reading more than its first rows.
+
+    Neither the hub nor another machine is asked: what is wrong there is told by the first step.
+    """
+    place, folder = settings.place, settings.folder
+    if place is None or folder is None or "://" in place or repository_id(place) is not None:
         return
-    if is_repository(folder):
-        return
-    if (place := split_zip(folder)) is not None:
-        zip_members(place[0])
-        return
-    if not folder.is_dir():
+    if not folder.exists() and ".zip" not in place:
         raise DataError(
-            f"no such folder; {where} names a BEIR folder or zip, a Hugging Face id, or pycode", file=folder
+            f"no such folder; {where} names a place in one of the formats that `llara data formats` lists, "
+            "a Hugging Face id, or pycode",
+            file=folder,
         )
-    if (folder / "collection.json").is_file():
-        return
-    for name in ("corpus.jsonl", "queries.jsonl"):
-        if not (folder / name).is_file() and not (folder / f"{name}.gz").is_file():
-            raise DataError(
-                "missing; a BEIR folder has corpus.jsonl, queries.jsonl, qrels/", file=folder / name
-            )
-    if not any((folder / "qrels").glob("*.tsv*")):
-        raise DataError("no qrels/<split>.tsv; add judgements", file=folder / "qrels")
+    from llara_core.data.intake import open_whole
+
+    open_whole(settings)
 
 
 def _text(settings: AdaptationSettings) -> None:

@@ -9,26 +9,33 @@ from zenml.enums import ExecutionMode
 
 from llara_core.config import REGISTRY, TrainingSettings
 from pipelines.options import for_stack, readable_errors
+from steps.accept import accept
 from steps.adapt import adapt
 from steps.audit import audit
+from steps.data_report import data_report
+from steps.duplicates import duplicates
 from steps.evaluate import evaluate
 from steps.finetune import finetune
 from steps.identify import identify
 from steps.ingest import ingest
+from steps.leaks import leaks
 from steps.mine import mine
 from steps.prepare import prepare
 from steps.promote import promote
+from steps.recall import recall
 from steps.register import register
 from steps.report import report
 from steps.resolve import resolve
 from steps.segment import segment
 from steps.validate import validate
+from steps.validate_negatives import validate_negatives
 
 STEPS = (
-    "identify", "ingest", "validate", "segment", "prepare", "adapt", "mine", "audit", "finetune",
-    "finetune_without_adaptation", "evaluate", "report", "register", "promote", "resolve",
+    "identify", "ingest", "recall", "validate", "duplicates", "leaks", "data_report", "accept", "segment",
+    "prepare", "adapt", "mine", "audit", "validate_mine", "finetune", "finetune_without_adaptation",
+    "evaluate", "report", "register", "promote", "resolve",
 )  # fmt: skip
-REPEATED = ("mine", "audit", "finetune")  # once a round
+REPEATED = ("mine", "audit", "validate_mine", "finetune")  # once a round
 
 
 def round_id(step: str, number: int) -> str:
@@ -73,16 +80,12 @@ def _wire(settings: TrainingSettings) -> None:
     process to process when there are several.
     """
     seed = settings.seed
-    fingerprint = for_stack(identify)(settings=settings)
-    collection = for_stack(ingest)(source_fingerprint=fingerprint, settings=settings.collection)
-    for_stack(validate)(collection=collection)
-    passages = for_stack(segment)(collection=collection, after="validate")
+    collection, leaked = _data(settings)
+    passages = for_stack(segment)(collection=collection, leaks=leaked)
     start: dict[str, Any] = {}
     if settings.model.base is not None and settings.model.base.startswith(REGISTRY):
         start["reference"] = for_stack(resolve)(reference=settings.model.base)
-    base = for_stack(prepare)(
-        collection=collection, settings=settings.model, seed=seed, after="validate", **start
-    )
+    base = for_stack(prepare)(collection=collection, settings=settings.model, seed=seed, **start)
     adapted = for_stack(adapt)(base=base, passages=passages, settings=settings.adapt, seed=seed)
     negatives, finetuned = _rounds(settings, collection, adapted)
     models = {"base": base, "adapted": adapted, "finetuned": finetuned}
@@ -90,10 +93,10 @@ def _wire(settings: TrainingSettings) -> None:
     if settings.evaluate.without_adaptation and settings.adapt.steps:
         models["finetuned_without_adaptation"] = for_stack(finetune)(
             start=base, collection=collection, negatives=negatives[0], settings=settings.finetune, seed=seed,
-            id="finetune_without_adaptation",
+            id="finetune_without_adaptation", after="validate_mine",
         )  # fmt: skip
     comparison = for_stack(evaluate)(
-        collection=collection, negatives=negatives[-1], settings=settings.evaluate, **models
+        collection=collection, leaks=leaked, negatives=negatives[-1], settings=settings.evaluate, **models
     )
     configuration = settings.model_dump(mode="json", exclude={"promote"})
     for_stack(report)(comparison=comparison, configuration=configuration)
@@ -101,6 +104,27 @@ def _wire(settings: TrainingSettings) -> None:
         model=finetuned, comparison=comparison, name=settings.registry.model_name, configuration=configuration
     )
     for_stack(promote)(registration=registration, collection=collection, settings=settings.promote)
+
+
+def _data(settings: TrainingSettings) -> tuple[Any, Any]:
+    """Read, judge and accept the data; returns the collection and what leaks in it.
+
+    The page is made before ``accept``, so that it is there when a gate says stop.
+    """
+    told = settings.collection
+    lengths = {key: getattr(settings.model, key) for key in ("passage_length", "query_length")}
+    fingerprint = for_stack(identify)(settings=settings)
+    ingested = for_stack(ingest)(source_fingerprint=fingerprint, settings=told.reading)
+    previous = for_stack(recall)(ingested=ingested)
+    for_stack(validate)(ingested=ingested, previous=previous, **lengths)
+    repeats = for_stack(duplicates)(ingested=ingested, settings=told.duplicates, after="validate")
+    leaked = for_stack(leaks)(
+        ingested=ingested, settings=told.leaks, split=settings.evaluate.split,
+        train_split=settings.evaluate.train_split, after="validate",
+    )  # fmt: skip
+    facts = {"ingested": ingested, "duplicates": repeats, "leaks": leaked}
+    for_stack(data_report)(**facts, previous=previous)
+    return for_stack(accept)(**facts, after="data_report"), leaked
 
 
 def _rounds(settings: TrainingSettings, collection: Any, adapted: Any) -> tuple[list[Any], Any]:
@@ -114,15 +138,18 @@ def _rounds(settings: TrainingSettings, collection: Any, adapted: Any) -> tuple[
     mining = settings.mine.model_copy(update={"rounds": 1})
     rounds: list[Any] = []
     finetuned = adapted
+    lengths = {key: getattr(settings.model, key) for key in ("passage_length", "query_length")}
     for number in range(1, settings.mine.rounds + 1):
         negatives = for_stack(mine)(
             collection=collection, model=finetuned, settings=mining, bm25=settings.evaluate.bm25,
             seed=settings.seed, id=round_id("mine", number),
         )  # fmt: skip
         for_stack(audit)(negatives=negatives, id=round_id("audit", number))
+        gate = round_id("validate_mine", number)
+        for_stack(validate_negatives)(collection=collection, negatives=negatives, id=gate, **lengths)
         finetuned = for_stack(finetune)(
             start=adapted, collection=collection, negatives=negatives, settings=settings.finetune,
-            seed=settings.seed, id=round_id("finetune", number),
+            seed=settings.seed, id=round_id("finetune", number), after=gate,
         )  # fmt: skip
         rounds.append(negatives)
     return rounds, finetuned

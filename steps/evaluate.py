@@ -11,9 +11,9 @@ from zenml import log_metadata, step
 
 from llara_core.config import EvaluateSettings
 from llara_core.data.collection import Collection
+from llara_core.data.lineage import lineage
 from llara_core.evaluation.beir import Bm25System, DenseSystem, System, beir_metrics, evaluate_system
 from llara_core.evaluation.comparison import Comparison, compare
-from llara_core.evaluation.subsets import leak_free_subsets
 from llara_core.model.bundle import read_bundle
 from llara_core.model.retriever import Retriever
 from steps import tracking
@@ -22,6 +22,7 @@ from steps.checkpoints import discard_checkpoints
 from steps.materializers import FolderArtifact, FolderMaterializer
 from steps.stored.collection import open_collection
 from steps.stored.comparison import COMPARISON, store_comparison
+from steps.stored.subsets import open_subsets
 from steps.workspace import vectors_folder
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,9 @@ _STAGES = {
 
 
 @step(cache_policy=policy(__file__), output_materializers=FolderMaterializer)
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - one argument a model
     collection: FolderArtifact,
+    leaks: FolderArtifact,
     negatives: FolderArtifact,
     settings: EvaluateSettings,
     base: FolderArtifact,
@@ -45,11 +47,29 @@ def evaluate(
 ) -> Annotated[FolderArtifact, "evaluation"]:
     """``comparison.json`` and, below ``systems/``, every system's scores per query, TREC run and MTEB's JSON.
 
+    Args:
+        collection: what ``accept`` gave.
+        leaks: which queries training has not given away.
+        negatives: of the last round of mining, for its remarks.
+        settings: what is judged, and how deep.
+        base: the model before anything.
+        adapted: after adaptation.
+        finetuned: after the last round of fine-tuning.
+        finetuned_without_adaptation: the arm that shows what adaptation is worth, if there is one.
+
     Raises:
         DataError: the split to judge on does not exist or judges no known query.
     """
     discard_checkpoints()
     data = open_collection(collection)
+    tracking.log_dataset(
+        f"{data.name}/{settings.split}",
+        data.content_hash,
+        data.files.get("corpus", data.name),
+        data.corpus.slice(0, 1).select(["_id", "title", "text"]).to_pandas(),
+        context="evaluation",
+        facts=lineage(data),
+    )
     given = {
         "base": base,
         "adapted": adapted,
@@ -69,9 +89,9 @@ def evaluate(
         )
         logger.info("%s: nDCG@10 %.4f", result.name, result.means["ndcg_at_10"])
         results.append(result)
-    subsets = None
-    if settings.leak_free_subsets:
-        subsets = leak_free_subsets(data, settings.split, settings.train_split)
+    # Those of the collection as it was ingested, also where leaks were dropped from training: so the same
+    # queries stand beside the official score whatever the gate did.
+    subsets = open_subsets(leaks) if settings.leak_free_subsets else None
     note = str(negatives.facts.get("note") or "")
     comparison = compare(
         data, results, subsets=subsets, histories=_histories(models), notes=[note] if note else []

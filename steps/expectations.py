@@ -1,46 +1,67 @@
-"""Judge a collection by Great Expectations suites, and show the judgement as one page.
+"""Judge data by Great Expectations suites, and show the judgement as one page.
 
 ``great_expectations`` is imported inside the functions: it takes seconds that a cached step saves.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from llara_core.data.collection import Collection
-from llara_core.data.quality import RULES, is_critical
+from llara_core.data.profile import drift
+from llara_core.data.profile import profile as profile_of
 from llara_core.errors import DataError
-from steps.data_docs import Failure, render
+from steps.data_docs import Section, render
+from steps.expectation_drift import drifted
+from steps.expectation_facts import Lengths
+from steps.expectation_failures import Failure, failures_of
+from steps.expectation_run import run_suite
+from steps.expectation_suites import SUITES, Suite, read_suite
 from steps.frames import Judged, frames
+from steps.frames_of_texts import negatives, pairs
 
-if TYPE_CHECKING:
-    from great_expectations.core import ExpectationSuiteValidationResult
+__all__ = ["SUITES", "Judgement", "Lengths", "judge", "judge_negatives", "judge_pairs"]
 
-SUITES = Path(__file__).resolve().parents[1] / "configs" / "expectations"
-ROWS_SHOWN = 20  # broken rows kept per expectation
-_IDS = ("_id", "query_id", "corpus_id")
+FIRST_VERSION = "There is no earlier accepted version to compare with: nothing is said about drift."
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the suites say about a collection: failures, counts, and the Data Docs page."""
+    """What the suites say: failures, counts, and the Data Docs page.
+
+    Args:
+        failures: expectations that do not hold, in the order of the tables.
+        expectations: how many were judged.
+        page: the Data Docs, self-contained HTML.
+        versions: ``meta.version`` of every suite that was used, by name.
+        rows: rows judged, over all tables.
+        drift: how the collection differs from the version before (``llara_core.data.profile.drift``); None
+            where there is none.
+    """
 
     failures: Sequence[Failure]
     expectations: int
     page: str
+    versions: Mapping[str, int] = field(default_factory=dict)
+    rows: int = 0
+    drift: Mapping[str, Any] | None = None
 
     @property
     def summary(self) -> dict[str, int]:
-        """Numbers for metadata and MLflow."""
+        """Numbers for metadata and MLflow, with ``suite_version.<name>`` of every suite that was used."""
         critical = sum(one.critical for one in self.failures)
         return {
             "expectations": self.expectations,
+            "rows": self.rows,
             "failed_critical": critical,
             "failed_warning": len(self.failures) - critical,
+            **{f"suite_version.{name}": version for name, version in self.versions.items()},
         }
 
     def raise_critical(self) -> None:
@@ -56,104 +77,108 @@ class Judgement:
             raise DataError(first.message + others, file=Path(first.file), row=first.row, rule=first.rule)
 
 
-def judge(collection: Collection) -> Judgement:
-    """Run every suite on every row.
+def judge(
+    collection: Collection,
+    *,
+    previous: Mapping[str, Any] | None = None,
+    profile: Mapping[str, Any] | None = None,
+    lengths: Lengths | None = None,
+    suites: Path = SUITES,
+) -> Judgement:
+    """Run every suite on every row of corpus, queries, judgements, training pairs and given negatives.
+
+    Args:
+        collection: may be memory-mapped; it is looked at batch by batch.
+        previous: profile of the version that was accepted last (``llara_core.data.profile.profile``); None
+            for the first version, whose Data Docs say that there is nothing to compare with.
+        profile: of this version, where it is at hand already.
+        lengths: how many tokens the model reads, for the expectations on token counts; None leaves those out.
+        suites: folder of the suites.
 
     Returns:
-        failures in the order corpus, queries, qrels by split; the page is self-contained.
-    """
-    import great_expectations as gx
-    from great_expectations.core.expectation_suite import ExpectationSuite
+        failures in the order corpus, queries, qrels by split, training pairs, drift; one page of all.
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    source = context.data_sources.add_pandas("collection")
-    suites = {
-        name: context.suites.add(ExpectationSuite(**json.loads((SUITES / f"{name}.json").read_text("utf-8"))))
-        for name in ("corpus", "queries", "qrels", "splits")
-    }
-    results = []
-    for number, judged in enumerate(frames(collection)):
-        name = f"{number}-{judged.suite}"
-        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all rows")
-        definition = gx.ValidationDefinition(name=name, data=batch, suite=suites[judged.suite])
-        context.validation_definitions.add(definition)
-        columns = [one for one in ("line", *_IDS) if one in judged.frame.columns]
-        results.append(
-            (judged, definition.run(
-                batch_parameters={"dataframe": judged.frame},
-                result_format={
-                    "result_format": "SUMMARY",
-                    "unexpected_index_column_names": columns,
-                    "partial_unexpected_count": ROWS_SHOWN,
-                },
-            ))
-        )  # fmt: skip
-    failures = [failure for judged, result in results for failure in _failures(collection, judged, result)]
+    Raises:
+        ConfigError: a suite cannot be used; names file and place.
+    """
+    names = ["corpus", "queries", "qrels", "splits"]
+    tables, notes, change = [frames(collection, lengths)], [FIRST_VERSION], None
+    if "train" in collection.qrels:
+        names.append("training_pairs")
+        tables.append(pairs(collection, split, lengths) for split in ("train",))
+    if collection.negatives is not None:
+        names.append("mined_negatives")
+        file = collection.files.get("negatives", "negatives")
+        tables.append(negatives(collection, one, file, lengths) for one in (collection.negatives,))
+    if previous is not None:
+        names.append("drift")
+        notes, change = [], drift(previous, profile_of(collection) if profile is None else profile)
+        tables.append(iter([drifted(change, collection.files.get("corpus", "corpus"))]))
+    known = {name: read_suite(name, suites) for name in names}
+    return _judged(collection, known, chain.from_iterable(tables), lengths, notes, change)
+
+
+def judge_pairs(
+    collection: Collection, split: str = "train", *, lengths: Lengths | None = None, suites: Path = SUITES
+) -> Judgement:
+    """Run the suite of training pairs on the relevant judgements of one split, with their texts.
+
+    Raises:
+        ConfigError: the suite cannot be used; names file and place.
+        DataError: there is no such split.
+    """
+    known = {"training_pairs": read_suite("training_pairs", suites)}
+    return _judged(collection, known, [pairs(collection, split, lengths)], lengths)
+
+
+def judge_negatives(
+    collection: Collection,
+    table: pa.Table,
+    *,
+    file: str = "negatives",
+    lengths: Lengths | None = None,
+    suites: Path = SUITES,
+) -> Judgement:
+    """Run the suite of mined negatives.
+
+    Args:
+        collection: whose queries and documents the negatives name.
+        table: ``query_id`` and ``corpus_id``, and where it was mined ``source``, ``rank`` and ``score`` [N]
+            (``llara_core.retrieval.mining_table.NEGATIVES_SCHEMA``).
+        file: where the negatives came from, for messages; rows are counted from 1.
+        lengths: as for ``judge``.
+        suites: folder of the suites.
+
+    Raises:
+        ConfigError: the suite cannot be used; names file and place.
+        DataError: the table has no such columns.
+    """
+    known = {"mined_negatives": read_suite("mined_negatives", suites)}
+    return _judged(collection, known, [negatives(collection, table, file, lengths)], lengths)
+
+
+def _judged(
+    collection: Collection,
+    suites: Mapping[str, Suite],
+    tables: Iterable[Judged],
+    lengths: Lengths | None,
+    notes: Sequence[str] = (),
+    change: Mapping[str, Any] | None = None,
+) -> Judgement:
+    parameters = lengths.parameters if lengths else {}
+    sections: list[Section] = []
+    failures: list[Failure] = []
+    for judged in tables:
+        suite = suites[judged.suite]
+        result = run_suite(judged, suite.given(parameters), parameters)
+        rows = judged.table.num_rows
+        failures += failures_of(result, judged.file, rows, collection.unresolved_share)
+        sections.append(Section(judged.suite, suite.version, judged.file, rows, result))
     return Judgement(
         failures,
-        sum(len(result.results) for _, result in results),
-        render(collection.name, results, failures),
+        sum(len(one.result.results) for one in sections),
+        render(collection.name, sections, failures, notes),
+        {name: suite.version for name, suite in suites.items()},
+        sum(one.rows for one in sections),
+        change,
     )
-
-
-def _failures(
-    collection: Collection, judged: Judged, result: ExpectationSuiteValidationResult
-) -> list[Failure]:
-    found: dict[str, Failure] = {}
-    for one in result.results:
-        if one.success:
-            continue
-        _stop_on_exception(one, judged)
-        config, detail = one.expectation_config, one.result
-        rule = config.meta["rule"]
-        listed = detail.get("partial_unexpected_index_list") or []
-        # A frame without lines (one row a split) lists plain row numbers: its file is at fault as a whole.
-        places = [place for place in listed if isinstance(place, Mapping) and _line(place)]
-        place = min(places, key=_line, default={})
-        count = max(1, int(detail.get("unexpected_count") or 0))
-        message = f"{RULES[rule].statement}: got {_got(config.kwargs, detail, place)}"
-        message += f" (and {count - 1} more rows)" if count > 1 else ""
-        failure = Failure(
-            judged.file,
-            _line(place),
-            rule,
-            f"{message}; correct or remove",
-            config.severity == "critical" and is_critical(collection, RULES[rule], count, len(judged.frame)),
-            count,
-        )
-        # The same rule may be held twice, as a warning and beyond a share as critical: the graver one counts.
-        if rule not in found or failure.critical > found[rule].critical:
-            found[rule] = failure
-    return list(found.values())
-
-
-def _stop_on_exception(one: Any, judged: Judged) -> None:
-    raised = one.exception_info or {}
-    if raised.get("raised_exception") or any(
-        isinstance(value, Mapping) and value.get("raised_exception") for value in raised.values()
-    ):
-        raise RuntimeError(
-            f"expectation {one.expectation_config.type} could not be judged on {judged.file}: {raised}"
-        )
-
-
-def _line(place: Mapping[str, Any]) -> int | None:
-    """The 1-based line of a broken row, where its table came from a file."""
-    line = str(place.get("line", "")).removesuffix(".0")
-    return int(line) if line.isdigit() else None
-
-
-def _got(kwargs: Mapping[str, Any], detail: Mapping[str, Any], place: Mapping[str, Any]) -> str:
-    """What was found, with the ids of the row."""
-    ids = ", ".join(f"{name} {place[name]!r}" for name in _IDS if name in place)
-    column = kwargs.get("column")
-    value = place.get(column, detail.get("observed_value")) if column else detail.get("observed_value")
-    if column in _IDS or str(value) in ("True", "False") or (value is None and ids):
-        return ids or str(value)  # a column worked out by us says less than the ids do
-    return f"{column or 'rows'} {_shown(value)}" + (f" ({ids})" if ids else "")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}…"

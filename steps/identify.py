@@ -7,7 +7,7 @@ from typing import Annotated
 from zenml import log_metadata, step
 
 from llara_core.config import TrainingSettings
-from llara_core.data.formats import source_fingerprint
+from llara_core.data.intake import intake_fingerprint
 from steps import tracking
 from steps.caching import never
 
@@ -22,7 +22,7 @@ def identify(settings: TrainingSettings) -> Annotated[str, "source_fingerprint"]
         DataError: the folder or one of its files is missing.
         ConfigError: the folder's name uses an environment variable that is not set.
     """
-    fingerprint = source_fingerprint(settings.collection)
+    fingerprint = intake_fingerprint(settings.collection)
     tracking.log_parameters(settings.model_dump(mode="json"))
     log_metadata({"source": settings.collection.source, "source_fingerprint": fingerprint})
     return fingerprint

@@ -7,7 +7,7 @@ from typing import Annotated
 from zenml import log_metadata, step
 
 from llara_core.config import CollectionSettings
-from llara_core.data.formats import source_fingerprint
+from llara_core.data.intake import intake_fingerprint
 from steps.caching import never
 
 
@@ -22,6 +22,6 @@ def identify_collection(settings: CollectionSettings) -> Annotated[str, "source_
         DataError: the folder or one of its files is missing.
         ConfigError: the folder's name uses an environment variable that is not set.
     """
-    fingerprint = source_fingerprint(settings)
+    fingerprint = intake_fingerprint(settings)
     log_metadata({"source": settings.source, "source_fingerprint": fingerprint})
     return fingerprint

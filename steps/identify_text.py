@@ -7,6 +7,7 @@ from typing import Annotated
 from zenml import log_metadata, step
 
 from llara_core.config import AdaptationSettings
+from llara_core.data.intake import with_repaired
 from llara_core.data.text_folder import text_fingerprint
 from steps import tracking
 from steps.caching import never
@@ -22,7 +23,7 @@ def identify_text(settings: AdaptationSettings) -> Annotated[str, "text_fingerpr
         DataError: the file or folder is missing, or holds no text.
         ConfigError: the source names an environment variable that is not set.
     """
-    fingerprint = text_fingerprint(settings.text)
+    fingerprint = with_repaired(text_fingerprint(settings.text), settings.text.ingest)
     tracking.log_parameters(settings.model_dump(mode="json"))
     log_metadata({"source": settings.text.source, "text_fingerprint": fingerprint})
     return fingerprint

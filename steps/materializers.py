@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from zenml.enums import ArtifactType
 from zenml.materializers.base_materializer import BaseMaterializer
@@ -24,7 +24,7 @@ from llara_core.errors import DataError
 
 MANIFEST = "manifest.json"
 _CONTENT = "content"  # the files lie below this name, so that no file of theirs can meet the manifest
-_BLOCK = 1 << 20  # bytes copied at a time
+_BLOCK = 1 << 20  # bytes copied at a time: what a folder of any size takes of memory
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class FolderArtifact:
 
     Args:
         path: the folder on this machine.
-        files: name relative to the folder (with ``/``) to its SHA-256 and size in bytes.
+        files: name relative to the folder (with ``/``) to its size in bytes and, as soon as somebody has
+            read the file, its SHA-256.
         content_hash: what the cache of later steps goes by.
         facts: small JSON-able remarks, shown as metadata of the artifact.
     """
@@ -52,7 +53,8 @@ class FolderArtifact:
         Args:
             path: the folder; it belongs to the artifact from now on and may be moved.
             content_hash: hash of the meaning, where the same content may have different bytes;
-                by default the hash over names and bytes of the files.
+                by default the hash over names and bytes of the files. Where it is given, no file is
+                read here: they are hashed on their way into the store.
             facts: small JSON-able remarks.
 
         Raises:
@@ -61,11 +63,11 @@ class FolderArtifact:
         names = sorted(_names(path))
         if not names:
             raise DataError("the folder of an artifact is missing or empty", file=path)
-        files = {
-            name: {"sha256": _sha256(path / name), "bytes": (path / name).stat().st_size} for name in names
-        }
-        by_bytes = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        return cls(path, files, content_hash or by_bytes, dict(facts or {}))
+        files: dict[str, dict[str, Any]] = {name: {"bytes": (path / name).stat().st_size} for name in names}
+        if content_hash is None:
+            files = {name: {"sha256": _sha256(path / name), **one} for name, one in files.items()}
+            content_hash = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        return cls(path, files, content_hash, dict(facts or {}))
 
 
 class FolderMaterializer(BaseMaterializer):
@@ -75,16 +77,16 @@ class FolderMaterializer(BaseMaterializer):
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
 
     def save(self, data: FolderArtifact) -> None:
-        """Move (local store) or stream (remote store) the folder to its place."""
-        for name in data.files:
-            target = f"{self.uri}/{_CONTENT}/{name}"
-            self.artifact_store.makedirs(target.rsplit("/", 1)[0])
-            if self._is_local:
-                shutil.move(data.path / name, target)
-            else:
-                with (data.path / name).open("rb") as source, self.artifact_store.open(target, "wb") as sink:
-                    shutil.copyfileobj(source, sink, _BLOCK)
-        manifest = {"content_hash": data.content_hash, "facts": dict(data.facts), "files": dict(data.files)}
+        """Move (local store) or stream (remote store) the folder to its place.
+
+        Moving renames: no byte is written twice. Streaming hashes what it sends, so that every byte is
+        read once; a hash that the artifact had already must be the same.
+
+        Raises:
+            DataError: a file changed while it was stored.
+        """
+        files = {name: self._store(data, name) for name in data.files}
+        manifest = {"content_hash": data.content_hash, "facts": dict(data.facts), "files": files}
         with self.artifact_store.open(f"{self.uri}/{MANIFEST}", "w") as sink:
             sink.write(json.dumps(manifest, indent=1, sort_keys=True))
         if self._is_local:
@@ -104,8 +106,7 @@ class FolderMaterializer(BaseMaterializer):
             )
         with self.artifact_store.open(manifest_uri, "r") as source:
             manifest = json.loads(source.read())
-        path = Path(self.uri) / _CONTENT if self._is_local else self._download(manifest["files"])
-        _verify(path, manifest["files"], hashes=not self._is_local)
+        path = self._in_place(manifest["files"]) if self._is_local else self._download(manifest["files"])
         return FolderArtifact(path, manifest["files"], manifest["content_hash"], manifest["facts"])
 
     def compute_content_hash(self, data: FolderArtifact) -> str:
@@ -125,14 +126,43 @@ class FolderMaterializer(BaseMaterializer):
     def _is_local(self) -> bool:
         return bool(self.artifact_store.config.is_local)
 
-    def _download(self, files: Mapping[str, Any]) -> Path:
+    def _store(self, data: FolderArtifact, name: str) -> dict[str, Any]:
+        """Bring one file to its place; returns its entry of the manifest."""
+        place, target, known = data.path / name, f"{self.uri}/{_CONTENT}/{name}", dict(data.files[name])
+        self.artifact_store.makedirs(target.rsplit("/", 1)[0])
+        if self._is_local:
+            known.setdefault("sha256", _sha256(place))
+            shutil.move(place, target)
+            return known
+        with place.open("rb") as source, self.artifact_store.open(target, "wb") as sink:
+            sha256, size = _copied(source, sink)
+        if size != known["bytes"] or known.setdefault("sha256", sha256) != sha256:
+            raise DataError("the file changed while it was stored; run again", file=place)
+        return known
+
+    def _in_place(self, files: Mapping[str, Mapping[str, Any]]) -> Path:
+        """The folder in a local store. Sizes are checked; reading every byte again would cost the move."""
+        path = Path(self.uri) / _CONTENT
+        for name, expected in files.items():
+            file = path / name
+            size = file.stat().st_size if file.is_file() else -1
+            if size != expected["bytes"]:
+                raise _broken(file, size, expected)
+        return path
+
+    def _download(self, files: Mapping[str, Mapping[str, Any]]) -> Path:
+        """The folder from a remote store, hashed while it comes; it lives as long as the step."""
         with self.get_temporary_directory(delete_at_exit=False) as folder:
-            for name in files:
+            for name, expected in files.items():
                 target = Path(folder) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 uri = f"{self.uri}/{_CONTENT}/{name}"
+                if not self.artifact_store.exists(uri):
+                    raise _broken(Path(uri), -1, expected)
                 with self.artifact_store.open(uri, "rb") as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, _BLOCK)
+                    sha256, size = _copied(source, sink)
+                if size != expected["bytes"] or sha256 != expected["sha256"]:
+                    raise _broken(Path(uri), size, expected)
             return Path(folder)
 
 
@@ -150,15 +180,20 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _verify(path: Path, files: Mapping[str, Mapping[str, Any]], hashes: bool) -> None:
-    # In place, sizes are enough: reading every byte again would cost what the move has saved.
-    for name, expected in files.items():
-        file = path / name
-        size = file.stat().st_size if file.is_file() else -1
-        if size != expected["bytes"] or (hashes and _sha256(file) != expected["sha256"]):
-            found = "is missing" if size < 0 else f"has {size} bytes"
-            raise DataError(
-                f"stored file {found}, expected {expected['bytes']} bytes with SHA-256 "
-                f"{expected['sha256'][:12]}…; run again with --no-cache",
-                file=file,
-            )
+def _copied(source: IO[bytes], sink: IO[bytes]) -> tuple[str, int]:
+    """Copy a stream block by block; returns SHA-256 and size of what went through."""
+    digest, size = hashlib.sha256(), 0
+    while block := source.read(_BLOCK):
+        digest.update(block)
+        sink.write(block)
+        size += len(block)
+    return digest.hexdigest(), size
+
+
+def _broken(file: Path, size: int, expected: Mapping[str, Any]) -> DataError:
+    found = "is missing" if size < 0 else f"has {size} bytes"
+    return DataError(
+        f"stored file {found}, expected {expected['bytes']} bytes with SHA-256 "
+        f"{expected['sha256'][:12]}…; run again with --no-cache",
+        file=file,
+    )

@@ -28,8 +28,9 @@ def publish_evaluation(
 ) -> Annotated[HTMLString, "evaluation_page"]:
     """The page; never cached, so that the MLflow run of a run from the cache is as full as any other.
 
-    Metrics are ``<collection>/<system>/<metric>``. A registered version gets the tags
-    ``evaluation/<collection>/<metric>``, with ``…/split`` and ``…/data_hash`` that say on what.
+    Metrics are ``<collection>/<system>/<metric>``, and ``subsets/<subset>/…`` on leak-free queries. A
+    registered version gets the tags ``evaluation/<collection>/<metric>``, with ``…/split`` and
+    ``…/data_hash`` that say on what.
 
     Args:
         comparison: what ``side_by_side`` gave.
@@ -45,6 +46,15 @@ def publish_evaluation(
             f"{name}/{system}/{metric}": value
             for name, one in summary["collections"].items()
             for system, scores in one["systems"].items()
+            for metric, value in scores.items()
+        }
+    )
+    tracking.log_metrics(
+        {
+            f"subsets/{subset}/{name}/{system}/{metric}": value
+            for name, one in summary["collections"].items()
+            for subset, marked in one["subsets"].items()
+            for system, scores in marked["systems"].items()
             for metric, value in scores.items()
         }
     )

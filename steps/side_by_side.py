@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from zenml import log_metadata, step
 
 from llara_core.data.collection import Collection
@@ -23,6 +25,7 @@ from steps.recorded import failure_of
 from steps.stored.collection import open_collection
 from steps.stored.result import open_result
 from steps.stored.side_by_side import PAGE, RECORD, SUMMARY
+from steps.stored.subsets import open_subsets
 from steps.workspace import new_folder
 
 Outcomes = dict[str, dict[str, Outcome]]  # system → collection → what judging came to
@@ -54,12 +57,13 @@ def side_by_side(
     whole = {name: systems for name, systems in judged.items() if len(systems) == len(outcomes) > 1}
     # A collection that cannot be used fails every system alike, and is told once.
     failures = list(dict.fromkeys(found for one in results if (found := failure_of(one)) is not None))
+    subsets = {str(one.facts["name"]): open_subsets(one) for one in collections if failure_of(one) is None}
     folder = new_folder("side_by_side")
     folder.mkdir(parents=True)
     summary: dict[str, Any] = {
         "metric": metric,
         "systems": list(outcomes),
-        "collections": {name: _scores(systems) for name, systems in judged.items()},
+        "collections": {name: _scores(systems, subsets.get(name, {})) for name, systems in judged.items()},
         "tables": [table_record(name, list(one.values()), seed=seed) for name, one in outcomes.items()],
         "compared": list(whole),
         "failures": failures,
@@ -98,7 +102,8 @@ def _by_collection(outcomes: Outcomes) -> dict[str, list[SystemResult]]:
     return judged
 
 
-def _scores(systems: Sequence[SystemResult]) -> dict[str, Any]:
+def _scores(systems: Sequence[SystemResult], subsets: Mapping[str, NDArray[np.bool_]]) -> dict[str, Any]:
+    """Means of every system on the whole split and, beside them, on its leak-free subsets."""
     first = systems[0]
     return {
         "split": first.split,
@@ -106,6 +111,17 @@ def _scores(systems: Sequence[SystemResult]) -> dict[str, Any]:
         "documents": first.documents,
         "protocol": dict(first.protocol),
         "systems": {one.name: {key: one.means[key] for key in METRICS} for one in systems},
+        "subsets": {
+            name: {
+                "queries": int(marks.sum()),
+                "systems": {
+                    one.name: {key: float(np.asarray(one.per_query[key])[marks].mean()) for key in METRICS}
+                    for one in systems
+                },
+            }
+            for name, marks in subsets.items()
+            if marks.any()
+        },
     }
 
 

@@ -74,21 +74,34 @@ def curve_logger(stage: str) -> Callable[[int, Mapping[str, float]], None]:
     return on_log
 
 
-def log_dataset(name: str, content_hash: str, source: str, frame: Any, context: str) -> None:
-    """Log a data set as input of the run; its digest is the head of our own content hash.
+def log_dataset(
+    name: str,
+    content_hash: str,
+    source: str,
+    frame: Any,
+    context: str,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Log a data set as input of the run; its digest is our own content hash.
+
+    MLflow keeps 36 characters of a digest, so the whole hash is in the input's tag ``content_hash`` too.
+    A run holds one input of a name and digest, with its first context: evaluation names ``<name>/<split>``.
 
     Args:
         name: of the collection.
         content_hash: hash of its content.
         source: where it came from, as the user wrote it.
-        frame: a pandas frame of a few rows, for the schema.
-        context: what it is used for.
+        frame: a pandas frame of a few rows, for the names of its columns.
+        context: what it is used for: ``training``, ``adaptation`` or ``evaluation``.
+        facts: of ``llara_core.data.lineage``; shown as the data set's profile.
     """
     if active_run_id():
-        import mlflow.data
+        import mlflow
 
-        dataset = mlflow.data.from_pandas(frame, source=source, name=name, digest=content_hash[:36])
-        mlflow.log_input(dataset, context=context)
+        from steps.tracked_dataset import CollectionDataset
+
+        dataset = CollectionDataset(name, content_hash, source, list(frame.columns), facts or {})
+        mlflow.log_input(dataset, context=context, tags={"content_hash": content_hash})
 
 
 def log_page(html: str, file: str) -> None:

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 REPORT_PAGE, DATA_DOCS_PAGE = "latest.html", "data_docs.html"  # of the run that was shown last
+DATA_REPORT_PAGE = "data_report.html"  # of the data that were ingested last
 EVALUATION_PAGE = "evaluation.html"  # of the evaluation that was published last
 
 

@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from llara_core import __version__
-from llara_core.cli import compare, encode, evaluate, index, plan, search, selftest, stages, tools
+from llara_core.cli import (
+    compare,
+    data_checks,
+    encode,
+    evaluate,
+    index,
+    plan,
+    search,
+    selftest,
+    stages,
+    tools,
+)
 from llara_core.errors import LlaraError
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -43,6 +54,7 @@ for command in COMMANDS:
 collection_app = typer.Typer(help="Write a built-in collection as a BEIR folder.", rich_markup_mode=None)
 collection_app.command("pycode")(tools.write_pycode)
 app.add_typer(collection_app, name="collection", no_args_is_help=True)
+app.add_typer(data_checks.data_app, name="data", no_args_is_help=True)
 app.add_typer(index.index_app, name="index", no_args_is_help=True)
 
 

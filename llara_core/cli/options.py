@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 import yaml
 
-from llara_core.config import TrainingSettings
+from llara_core.config import CollectionSettings, TrainingSettings
 from llara_core.data import quality
 from llara_core.data.collection import Collection
-from llara_core.data.formats import has_judgements, load_collection, open_collection
+from llara_core.data.formats import has_judgements, load_collection, open_collection, open_source
+from llara_core.data.strict import strict_collection
 from llara_core.errors import ConfigError
 from llara_core.settings import load_yaml, nearest
 
@@ -71,8 +72,9 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed; default: the settin
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar="FOLDER|ZIP|ID|pycode",
-        help="BEIR folder or zip, Hugging Face dataset, or the built-in collection; default: the settings'.",
+        metavar="FOLDER|FILE|ZIP|URL|ID|pycode",
+        help="What `llara data ingest` wrote, any format of `llara data formats`, or the built-in "
+        "collection; default: the settings'.",
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="E.g. cpu or cuda:1; default: CUDA where there is one.")]
@@ -131,7 +133,7 @@ def read_data(
     """The collection that ``--data`` names, or else the settings; its rows are checked.
 
     Args:
-        data: what ``open_collection`` opens, or ``pycode``; None: ``settings.collection``.
+        data: a place in any of ``formats.FORMATS``, or ``pycode``; None: ``settings.collection``.
         settings: of the run.
         labels: whether queries and judgements are read; ``optional``: if the folder has qrels.
 
@@ -140,14 +142,10 @@ def read_data(
     """
     chosen = settings.collection
     if data is not None and data != chosen.source:
-        chosen = chosen.model_copy(update={"source": data, "name": None})
-    folder = chosen.folder
-    if folder is None:
-        collection = load_collection(chosen)
-    else:
-        unlabelled = labels == "optional" and not has_judgements(folder)
-        opened = open_collection(folder, chosen.name, corpus_only=unlabelled or labels == "unused")
-        collection = replace(opened, unresolved_share=chosen.unresolved_share)
+        # Another place has columns and a revision of its own; what is said about rows stays.
+        own: dict[str, Any] = {"source": data, "name": None, "format": "auto", "columns": {}}
+        chosen = chosen.model_copy(update=own | {"revision": None})
+    collection = _read(chosen, labels)
     quality.check(collection)
     logger.info(
         "%s: %d documents, %d queries",
@@ -156,6 +154,20 @@ def read_data(
         collection.queries.num_rows,
     )
     return collection
+
+
+def _read(chosen: CollectionSettings, labels: Literal["needed", "optional", "unused"]) -> Collection:
+    place = chosen.place
+    if place is None:
+        return load_collection(chosen)
+    unlabelled = labels == "optional" and not has_judgements(place)
+    corpus_only = unlabelled or labels == "unused"
+    if chosen.format == "auto" and not chosen.columns and chosen.revision is None:
+        opened = open_collection(place, chosen.name, corpus_only=corpus_only)
+    else:
+        opened = strict_collection(open_source(chosen, corpus_only=corpus_only))
+    name = chosen.name or opened.name
+    return replace(opened, name=name, unresolved_share=chosen.unresolved_share)
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llara_core.data.collection import Collection
+from llara_core.data.ingest_keys import earlier_rows
 
 MAXIMUM_CHARS = {"corpus": 1_000_000, "queries": 100_000}  # more is a file read wrongly, not a text
 GRADES = (-2, 100)  # TREC uses negative grades for junk documents
@@ -95,23 +96,17 @@ def _ids(name: str, table: pa.Table) -> Iterator[Breach]:
     ids = _filled(table["_id"])
     blank = _blank(ids)
     yield from _where(name, "non_empty_ids", blank, "empty '_id'; give every row a name of its own")
-    if pc.count_distinct(ids).as_py() == table.num_rows:
-        return
-    seen: dict[str, int] = {}
-    twice: dict[int, int] = {}
-    for index, value in enumerate(ids.to_pylist()):
-        first = seen.setdefault(value, index)
-        if first != index and value.strip():
-            twice[index] = first
-    lines = table["line"].to_pylist() if "line" in table.column_names else [None] * table.num_rows
+    earlier = earlier_rows(ids)
+    rows = np.flatnonzero((earlier >= 0) & ~np.asarray(blank)).tolist()
 
     def message(index: int) -> str:
-        first = twice[index]
-        row = first + 1 if lines[first] is None else lines[first]
+        first = int(earlier[index])
+        line = table["line"][first].as_py() if "line" in table.column_names else None
+        row = first + 1 if line is None else line
         return f"'_id' {ids[index].as_py()!r} stands in row {row} already; rename or remove one"
 
-    if twice:
-        yield Breach(name, "unique_ids", list(twice), message)
+    if rows:
+        yield Breach(name, "unique_ids", rows, message)
 
 
 def _text_rules(table: str, name: str, column: pa.ChunkedArray) -> Iterator[Breach]:
@@ -168,18 +163,11 @@ def _unknown(
 
 
 def _judged_twice(name: str, table: pa.Table) -> Iterator[Breach]:
-    pairs = pc.binary_join_element_wise(table["query_id"], table["corpus_id"], "\t")
-    if pc.count_distinct(pairs).as_py() == table.num_rows:
-        return
-    seen: set[str] = set()
-    rows = []
-    for index, pair in enumerate(pairs.to_pylist()):
-        if pair in seen:
-            rows.append(index)
-        seen.add(pair)
-    yield Breach(
-        name, "unique_judgements", rows, _saying("judged before; the last grade counts, remove the others")
-    )
+    earlier = earlier_rows(_filled(table["query_id"]), _filled(table["corpus_id"]))
+    rows = np.flatnonzero(earlier >= 0).tolist()
+    if rows:
+        text = "judged before; the last grade counts, remove the others"
+        yield Breach(name, "unique_judgements", rows, _saying(text))
 
 
 def _overlap(collection: Collection, split: str, train: pa.Array, other: pa.Array) -> Iterator[Breach]:
@@ -197,6 +185,19 @@ def _overlap(collection: Collection, split: str, train: pa.Array, other: pa.Arra
     yield from _where(
         "queries", "train_overlap_text", leaked, f"this {split} query stands word for word in training too"
     )
+
+
+def training_overlap(collection: Collection) -> Iterator[tuple[str, int | None, int]]:
+    """Splits that judge training queries: split, line of the first such row, and how many there are."""
+    if "train" not in collection.qrels:
+        return
+    known = collection.queries["_id"]
+    train = pc.unique(collection.qrels["train"]["query_id"])
+    train = train.filter(pc.is_in(train, value_set=known))
+    for split, table in collection.qrels.items():
+        rows = [] if split == "train" else _indices(pc.is_in(table["query_id"], value_set=train))
+        if rows:
+            yield split, table["line"][rows[0]].as_py(), len(rows)
 
 
 def _where(table: str, rule: str, mask: pa.ChunkedArray, text: str) -> Iterator[Breach]:

@@ -1,34 +1,115 @@
-"""BEIR folders (and zips of them) in and out: the one on-disk layout of collections.
+"""Collections in and out: every format that is read, by name or recognised; BEIR folders are written.
 
-``corpus.jsonl`` (``_id, title, text``), ``queries.jsonl`` (``_id, text``), ``qrels/<split>.tsv``
-(``query-id, corpus-id, score``), each plain or ``.gz``. A corpus row may carry ``metadata.group``
-and ``metadata.position``: documents of one group follow each other.
-Source: BEIR (Thakur et al. 2021), section 3 and its data loader; deviations: numbers are taken as
-ids, a file without a header loses no row, and every broken row is named by file and line.
-Repositories of the Hugging Face hub are opened here too; ``hub`` reads them.
+A source (``Source``) is opened, and then either read strictly (``strict_collection``: the first bad row
+is an error) or ingested with quarantine (``ingest``). The formats stand in ``FORMATS``, each in a module
+``format_<name>``; docs/guides/formats.md has the table. Issue 5, point 1.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from pathlib import Path
+from types import MappingProxyType
 
 from llara_core.config import CollectionSettings
-from llara_core.data.collection import QUERIES_SCHEMA, Collection
-from llara_core.data.hub import is_repository, read_hub, read_repository, repository_files, repository_id
-from llara_core.data.records import read_corpus, read_qrels, read_queries
+from llara_core.data.collection import Collection
+from llara_core.data.format_base import Format, Request, bytes_fingerprint, check_columns, tree
+from llara_core.data.format_beir import BEIR, beir_files, write_beir
+from llara_core.data.format_delimited import CSV, TSV
+from llara_core.data.format_detect import detect
+from llara_core.data.format_flag_embedding import FLAG_EMBEDDING, FLAG_EMBEDDING_ROWS
+from llara_core.data.format_hub import hub_format
+from llara_core.data.format_jsonl import JSONL
+from llara_core.data.format_msmarco import MSMARCO
+from llara_core.data.format_parquet import PARQUET
+from llara_core.data.format_saved import SAVED, collection_source
+from llara_core.data.format_sentence_transformers import SENTENCE_TRANSFORMERS
+from llara_core.data.format_tevatron import TEVATRON
+from llara_core.data.format_text import TEXT
+from llara_core.data.format_wikipedia import WIKIPEDIA
+from llara_core.data.hub import is_repository, repository_files, repository_id
+from llara_core.data.places import as_text, is_file, is_folder, is_url, place_fingerprint
+from llara_core.data.raw import Source
+from llara_core.data.strict import strict_collection
 from llara_core.data.zips import split_zip, zip_members
-from llara_core.errors import DataError
-from llara_core.files import new_folder
+from llara_core.errors import ConfigError, DataError
 from llara_core.progress import Progress
+from llara_core.settings import nearest
 
-_CHUNK = 50_000  # rows that stand as Python objects at a time: bounds memory on large corpora
-_BLOCK = 1 << 20  # bytes hashed at a time
+__all__ = [
+    "FORMATS", "detect", "has_judgements", "load_collection", "open_collection", "open_place_as_source",
+    "open_source", "path_fingerprint", "read_beir", "source_fingerprint", "strict_collection", "write_beir",
+]  # fmt: skip
+
+
+def _open_request(request: Request, format: str = "auto") -> Source:
+    name = detect(request.place) if format == "auto" else format
+    return FORMATS[name].open(request)
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType({
+    one.name: one
+    for one in (
+        BEIR, JSONL, CSV, TSV, PARQUET, WIKIPEDIA, TEXT, MSMARCO, FLAG_EMBEDDING, FLAG_EMBEDDING_ROWS,
+        TEVATRON, SENTENCE_TRANSFORMERS, hub_format(_open_request), SAVED,
+    )
+})  # fmt: skip
+
+
+def open_source(settings: CollectionSettings, *, corpus_only: bool = False) -> Source:
+    """What the settings name, as files whose rows are not read yet.
+
+    Args:
+        settings: which one; a built-in collection is built first.
+        corpus_only: leave queries and judgements unopened.
+
+    Raises:
+        DataError: there is no such place, its format cannot be told, or a part or column is missing.
+        ConfigError: the format or a key of ``columns`` is unknown, or a variable is not set.
+        MissingDependencyError: what reads this kind of place is not installed.
+    """
+    place = settings.place
+    if place is None:
+        built = load_collection(settings)
+        return collection_source(built, "built_in", settings.source, corpus_only=corpus_only)
+    return open_place_as_source(
+        place,
+        name=settings.name,
+        format=settings.format,
+        columns=settings.columns,
+        revision=settings.revision,
+        corpus_only=corpus_only,
+    )
+
+
+def open_place_as_source(
+    place: str | Path,
+    *,
+    name: str | None = None,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    revision: str | None = None,
+    corpus_only: bool = False,
+) -> Source:
+    """A place as a source: its files are found, at most their first rows are read.
+
+    Args:
+        place: a path, URL or hub id.
+        name: the collection's; None: from the place.
+        format: a key of ``FORMATS``; ``auto``: recognised.
+        columns: ours → the file's own (``{"id": "doc_no", "text": "body"}``).
+        revision: of a hub's repository.
+        corpus_only: leave queries and judgements unopened, and allow them to be missing.
+
+    Raises:
+        DataError, ConfigError, MissingDependencyError: as ``open_source``.
+    """
+    if format != "auto" and format not in FORMATS:
+        raise ConfigError(f"collection.format: unknown format {format!r}{nearest(format, list(FORMATS))}")
+    check_columns(columns or {})
+    return _open_request(Request(as_text(place), name, dict(columns or {}), revision, corpus_only), format)
 
 
 def load_collection(settings: CollectionSettings, workers: int = 1) -> Collection:
@@ -43,9 +124,13 @@ def load_collection(settings: CollectionSettings, workers: int = 1) -> Collectio
         DataError: a file is missing or a row is malformed; names file, row and rule.
         ConfigError: the folder's name uses an environment variable that is not set.
     """
-    folder = settings.folder
-    if folder is not None:
-        return replace(open_collection(folder, settings.name), unresolved_share=settings.unresolved_share)
+    place = settings.place
+    if place is not None:
+        if settings.format == "auto" and not settings.columns and settings.revision is None:
+            opened = open_collection(place, settings.name)
+        else:
+            opened = strict_collection(open_source(settings))
+        return replace(opened, unresolved_share=settings.unresolved_share)
     # Imported here: reading a BEIR folder needs none of the source-code machinery.
     from llara_core.data.collections import build_collection
 
@@ -59,13 +144,13 @@ def load_collection(settings: CollectionSettings, workers: int = 1) -> Collectio
     return replace(built, name=settings.name) if settings.name else built
 
 
-def open_collection(path: Path, name: str | None = None, *, corpus_only: bool = False) -> Collection:
+def open_collection(path: Path | str, name: str | None = None, *, corpus_only: bool = False) -> Collection:
     """Open a collection, wherever it lies.
 
     Args:
         path: a BEIR folder; a zip of one, or a folder inside a zip (``cqadupstack.zip/cqadupstack/gis``);
             a folder written by ``Collection.save``; a Hugging Face dataset, as an id (``BeIR/scifact``,
-            ``hf:mteb/scifact``) or as the folder it was downloaded to.
+            ``hf:mteb/scifact``) or as the folder it was downloaded to; or any other of ``FORMATS``.
         name: the collection's name; None keeps the saved name or takes the folder's.
         corpus_only: read the corpus alone (for encoding and searching).
 
@@ -73,80 +158,119 @@ def open_collection(path: Path, name: str | None = None, *, corpus_only: bool = 
         DataError: a file is missing or a row is malformed; names file, row and rule.
         MissingDependencyError: a hub's repository needs the package ``datasets``.
     """
-    if (path / "collection.json").is_file():
-        return Collection.load(path)
-    repository = repository_id(path)
-    if repository is not None:
-        return read_hub(repository, name, corpus_only=corpus_only)
-    if is_repository(path):
-        return read_repository(path, name, corpus_only=corpus_only)
-    return read_beir(path, name, corpus_only=corpus_only)
+    if not is_url(path) and (Path(path) / "collection.json").is_file():
+        return Collection.load(Path(path))
+    if _may_be_beir(path):
+        return read_beir(path, name, corpus_only=corpus_only)
+    return strict_collection(open_place_as_source(path, name=name, corpus_only=corpus_only))
+
+
+def _may_be_beir(path: Path | str) -> bool:
+    """Whether a place should be read, or refused, as a BEIR folder: it is one, is empty, or is not there."""
+    if repository_id(path) is not None or (not is_url(path) and is_repository(Path(path))):
+        return False
+    if split_zip(Path(path)) is not None:  # also a zip of nothing
+        return not _names_in(path) or _holds_corpus(path)
+    if not is_folder(path):
+        return not is_url(path) and not Path(path).exists()
+    files = tree(as_text(path))
+    names = {name.rpartition("/")[2].split(".")[0] for name in files}
+    if any(name.startswith(("corpus.jsonl", "queries.jsonl")) for name in files) or not files:
+        return True
+    try:
+        return "corpus" in names and detect(path) == "beir"
+    except DataError:
+        return True
+
+
+def _names_in(path: Path | str) -> list[str]:
+    """Names of the files below a place; none where there is nothing."""
+    zipped = None if is_url(path) else split_zip(Path(path))
+    if zipped is not None:
+        zip_members(zipped[0])  # says what is wrong with a zip
+    try:
+        return list(tree(as_text(path)))
+    except DataError as error:
+        if error.rule != "file_exists":
+            raise
+        return []
+
+
+def _holds_corpus(path: Path | str) -> bool:
+    return any(name.rpartition("/")[2].startswith("corpus.jsonl") for name in _names_in(path))
 
 
 def source_fingerprint(settings: CollectionSettings) -> str:
     """SHA-256 that changes when the source of the collection does, without parsing it.
 
     A folder's is over the bytes of its BEIR files (a saved collection's: over its recorded content), a
-    zip's over the whole zip, a hub repository's over its data files; the built-in collection's is over
-    the versions of the packages it reads.
+    zip's over the whole zip, a hub repository's over its data files, another format's over its files; the
+    built-in collection's is over the versions of the packages it reads.
 
     Raises:
         DataError: the folder or one of its files is missing.
     """
-    folder = settings.folder
-    if folder is None:
+    place = settings.place
+    if place is None:
         from llara_core.data.collections import collection_fingerprint
 
         return collection_fingerprint(settings.source, settings.pycode)
-    return path_fingerprint(folder)
+    if settings.format not in ("auto", "beir") or settings.columns or settings.revision is not None:
+        return _files_fingerprint(open_source(settings))
+    return path_fingerprint(place)
 
 
-def has_judgements(path: Path) -> bool:
+def has_judgements(path: Path | str) -> bool:
     """Whether a collection comes with judgements, told from the names of its files (a hub's id: always).
 
     Raises:
         DataError: a zip cannot be read.
     """
-    place = split_zip(path)
-    if place is not None:
-        inside = "" if place[1] == PurePosixPath(".") else f"{place[1]}/"
-        return any("qrels/" in name for name in zip_members(place[0]) if name.startswith(inside))
-    return (path / "qrels").exists() or repository_id(path) is not None or is_repository(path)
+    if repository_id(path) is not None or (not is_url(path) and is_repository(Path(path))):
+        return True
+    names = _names_in(path)
+    if not names and not is_file(path):
+        return False
+    if any("qrels/" in f"/{name}" for name in names):
+        return True
+    try:
+        roles = [file.role for file in open_place_as_source(path).files]
+    except DataError:
+        return False  # reading it says why
+    return any(role.startswith(("qrels/", "pairs/")) for role in roles)
 
 
-def path_fingerprint(path: Path) -> str:
+def path_fingerprint(path: Path | str) -> str:
     """SHA-256 over the bytes that ``open_collection`` would read from a path.
 
     Raises:
         DataError: the folder or one of its files is missing.
     """
+    if is_url(path):
+        return place_fingerprint(path)
+    path = Path(path)
+    if (path / "collection.json").is_file():
+        return bytes_fingerprint({"collection": path / "collection.json"})
+    if repository_id(path) is not None or is_repository(path):
+        return bytes_fingerprint(repository_files(path))
+    if not _may_be_beir(path):
+        return _files_fingerprint(open_place_as_source(path))
+    files = beir_files(as_text(path), corpus_only=False)  # refused here as well, where one is missing
     place = split_zip(path)
     if place is not None:
-        _files(path, corpus_only=False)  # so that a zip without a collection is refused here as well
-        files = {str(place[1]): place[0]}
-    elif repository_id(path) is not None or is_repository(path):
-        files = repository_files(path)
-    else:
-        files = _files(path, corpus_only=False)
-    digest = hashlib.sha256()
-    for key, file in sorted(files.items()):
-        found = file.stat()
-        digest.update(f"{key}\0{file.name}\0{found.st_size}\0".encode())
-        digest.update(_bytes_digest(file, found.st_size, found.st_mtime_ns))
+        return bytes_fingerprint({str(place[1]): place[0]})
+    return bytes_fingerprint({role: Path(file) for role, file in files.items()})
+
+
+def _files_fingerprint(source: Source) -> str:
+    digest = hashlib.sha256(str(source.facts.get("commit", "")).encode())
+    for file in source.files:
+        if not (source.format == "hub" and Path(file.file).is_dir()):
+            digest.update(f"{file.role}\0{place_fingerprint(file.file)}\0".encode())
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=8)
-def _bytes_digest(file: Path, _size: int, _changed: int) -> bytes:
-    """SHA-256 of a file's bytes; a zip of twelve collections is read once for all of them."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.digest()
-
-
-def read_beir(folder: Path, name: str | None = None, *, corpus_only: bool = False) -> Collection:
+def read_beir(folder: Path | str, name: str | None = None, *, corpus_only: bool = False) -> Collection:
     """Read a BEIR folder or zip; rows keep their line numbers for messages.
 
     Args:
@@ -158,134 +282,4 @@ def read_beir(folder: Path, name: str | None = None, *, corpus_only: bool = Fals
     Raises:
         DataError: a file is missing, unreadable or empty, or a row is malformed.
     """
-    files = _files(folder, corpus_only=corpus_only)
-    corpus = read_corpus(files["corpus"])
-    queries, qrels = QUERIES_SCHEMA.empty_table(), {}
-    if not corpus_only:
-        queries = read_queries(files["queries"])
-        qrels = {key[6:]: read_qrels(file) for key, file in files.items() if key.startswith("qrels/")}
-    return Collection(
-        name=name or files["corpus"].resolve().parent.name.removesuffix(".zip"),
-        corpus=corpus,
-        queries=queries,
-        qrels=qrels,
-        files={key: str(file) for key, file in files.items()},
-    )
-
-
-def write_beir(collection: Collection, folder: Path) -> Path:
-    """Write a collection as a BEIR folder; returns the folder.
-
-    Raises:
-        DataError: the folder cannot be written, or holds something other than a BEIR collection.
-    """
-    with new_folder(folder, replace=("corpus.jsonl", "corpus.jsonl.gz")) as temporary:
-        with (temporary / "corpus.jsonl").open("w", encoding="utf-8", newline="\n") as stream:
-            for batch in collection.corpus.to_batches(max_chunksize=_CHUNK):
-                stream.writelines(_corpus_line(row) for row in batch.to_pylist())
-        with (temporary / "queries.jsonl").open("w", encoding="utf-8", newline="\n") as stream:
-            for row in collection.queries.to_pylist():
-                stream.write(_json_line({"_id": row["_id"], "text": row["text"]}))
-        (temporary / "qrels").mkdir()
-        for split, table in collection.qrels.items():
-            with (temporary / "qrels" / f"{split}.tsv").open("w", encoding="utf-8", newline="\n") as stream:
-                stream.write("query-id\tcorpus-id\tscore\n")
-                for row in table.to_pylist():
-                    stream.write(f"{row['query_id']}\t{row['corpus_id']}\t{row['score']}\n")
-    return folder
-
-
-def _files(folder: Path, *, corpus_only: bool) -> dict[str, Path]:
-    """``corpus``, ``queries``, ``qrels/<split>`` to the files that a BEIR (or saved) folder has."""
-    if split_zip(folder) is not None:
-        return _zipped_files(folder, corpus_only=corpus_only)
-    if not folder.is_dir():
-        found = "it is a file" if folder.exists() else "no such folder"
-        raise DataError(
-            f"{found}; expected a BEIR folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv, "
-            "or a zip of one",
-            file=folder,
-            rule="file_exists",
-        )
-    if (folder / "collection.json").is_file():
-        return {"collection": folder / "collection.json"}
-    files = {"corpus": _plain_or_gz(folder, "corpus.jsonl")}
-    if corpus_only:
-        return files
-    files["queries"] = _plain_or_gz(folder, "queries.jsonl")
-    for pattern in ("*.tsv.gz", "*.tsv"):  # a plain file wins over its packed twin
-        for file in sorted((folder / "qrels").glob(pattern)):
-            files[f"qrels/{file.name.split('.tsv')[0]}"] = file
-    if len(files) == 2:
-        _no_judgements(folder)
-    return files
-
-
-def _zipped_files(path: Path, *, corpus_only: bool) -> dict[str, Path]:
-    """The same of a zip: the one folder in it, at or below `path`, that has a corpus."""
-    archive, inside = split_zip(path) or (path, PurePosixPath("."))
-    names = {PurePosixPath(name): archive / name for name in zip_members(archive)}
-    folders = sorted(
-        {name.parent for name in names if name.name in ("corpus.jsonl", "corpus.jsonl.gz")}
-        & {place for name in names for place in name.parents if inside in (place, *place.parents)}
-    )
-    if len(folders) != 1:
-        found = ", ".join(f"{archive}/{one}" for one in folders[:3])
-        raise DataError(
-            f"the zip holds {len(folders)} collections: name one of them, e.g. {found}"
-            if folders
-            else "no corpus.jsonl in this zip; expected a zipped BEIR folder",
-            file=path,
-            rule="file_exists",
-        )
-    root = folders[0]
-
-    def plain_or_gz(name: str) -> Path:
-        for member in (root / name, root / f"{name}.gz"):
-            if member in names:
-                return names[member]
-        raise DataError(
-            f"missing file; a BEIR folder has {name} or {name}.gz",
-            file=archive / root / name,
-            rule="file_exists",
-        )
-
-    files = {"corpus": plain_or_gz("corpus.jsonl")}
-    if corpus_only:
-        return files
-    files["queries"] = plain_or_gz("queries.jsonl")
-    for ending in (".tsv.gz", ".tsv"):
-        for name, file in sorted(names.items()):
-            if name.parent == root / "qrels" and name.name.endswith(ending):
-                files[f"qrels/{name.name.removesuffix(ending)}"] = file
-    if len(files) == 2:
-        _no_judgements(archive / root)
-    return files
-
-
-def _no_judgements(folder: Path) -> NoReturn:
-    raise DataError(
-        "no relevance judgements; expected qrels/<split>.tsv, e.g. qrels/test.tsv",
-        file=folder / "qrels",
-        rule="file_exists",
-    )
-
-
-def _plain_or_gz(folder: Path, name: str) -> Path:
-    for file in (folder / name, folder / f"{name}.gz"):
-        if file.is_file():
-            return file
-    raise DataError(
-        f"missing file; a BEIR folder has {name} or {name}.gz", file=folder / name, rule="file_exists"
-    )
-
-
-def _corpus_line(row: Mapping[str, Any]) -> str:
-    record: dict[str, Any] = {"_id": row["_id"], "title": row["title"], "text": row["text"]}
-    if row["group"] is not None:
-        record["metadata"] = {"group": row["group"], "position": row["position"]}
-    return _json_line(record)
-
-
-def _json_line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return strict_collection(BEIR.open(Request(as_text(folder), name, corpus_only=corpus_only)))

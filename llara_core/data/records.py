@@ -1,209 +1,209 @@
-"""The rows of BEIR files: one line → one checked record, with the line's number.
+"""Parsed rows → entries: what every format asks of a row, and how it says that a row does not hold it.
 
-Only a line feed ends a line, because text may hold any other line separator (U+2028, form feed).
+A converter takes the record of one row and gives the values of ``raw.SourceFile``, or raises ``RowError``
+with the rule broken. Nothing is read here, and nothing is dropped. Issue 5, point 1.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import pyarrow as pa
+from llara_core.data.raw import RowError
 
-from llara_core.data.collection import CORPUS_SCHEMA, QRELS_SCHEMA, QUERIES_SCHEMA
-from llara_core.data.zips import BAD_ZIP, open_binary
-from llara_core.errors import DataError
-
-_CHUNK = 50_000  # rows that stand as Python objects at a time: bounds memory on large corpora
 _INT32 = 2**31
+PLACE = "\0place"  # key under which a reader puts "file:row", where rows have no ids of their own
+
+Convert = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+Passage = tuple["str | None", str, str]  # id, title, text
 
 
-def read_corpus(file: Path) -> pa.Table:
-    """Table of ``CORPUS_SCHEMA`` from a corpus file, plain or ``.gz``.
-
-    Raises:
-        DataError: the file is unreadable or empty, or a row is malformed.
-    """
-    table = _read_jsonl(file, CORPUS_SCHEMA, _corpus_row)
-    if not table.num_rows:
-        raise DataError("the corpus is empty; add documents", file=file, rule="corpus_not_empty")
-    return table
-
-
-def read_queries(file: Path) -> pa.Table:
-    """Table of ``QUERIES_SCHEMA`` from a queries file, plain or ``.gz``.
+def corpus_entry(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """BEIR's document: ``_id, title, text`` and perhaps ``metadata.group``, ``metadata.position``.
 
     Raises:
-        DataError: the file is unreadable, or a row is malformed.
+        RowError: a value is missing or of the wrong type.
     """
-    return _read_jsonl(file, QUERIES_SCHEMA, _query_row)
-
-
-def read_documents(file: Path) -> pa.Table:
-    """Table of ``CORPUS_SCHEMA`` from JSON lines of unlabelled text, plain or ``.gz``; ids stay empty.
-
-    A row holds ``text`` and perhaps ``title``; whatever else it holds (``id``, ``url``) is not read.
-
-    Raises:
-        DataError: the file is unreadable, or a row is malformed or has no ``text``.
-    """
-    return _read_jsonl(file, CORPUS_SCHEMA, _document_row)
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of every line that is not blank."""
-    number = 0
-    try:
-        with open_binary(file) as stream:
-            for number, raw in enumerate(stream, start=1):  # the message needs the number
-                line = raw[3:] if number == 1 and raw.startswith(b"\xef\xbb\xbf") else raw
-                if line.strip():
-                    yield number, line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"not valid UTF-8 (byte 0x{error.object[error.start]:02x} at offset {error.start} of the line)",
-            file=file, row=number, rule="valid_utf8",
-        ) from None  # fmt: skip
-    except (OSError, EOFError, zlib.error, *BAD_ZIP) as error:
-        raise DataError(f"cannot be read after row {number}: {error}", file=file, rule="readable") from None
-
-
-def _read_jsonl(
-    file: Path, schema: pa.Schema, convert: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-) -> pa.Table:
-    batches: list[pa.RecordBatch] = []
-    rows: list[tuple[Any, ...]] = []
-    for number, line in _lines(file):
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise _RowError("json_object", f"expected a JSON object, got {type(record).__name__}")
-            rows.append((*convert(record), number))
-        except json.JSONDecodeError as error:
-            _fail(file, number, "valid_json", f"malformed JSON: {error.msg} at column {error.colno}")
-        except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
-            _fail(file, number, "valid_json", f"malformed JSON: {error}")
-        except _RowError as error:
-            _fail(file, number, error.rule, str(error))
-        if len(rows) == _CHUNK:
-            batches.append(_batch(rows, schema))
-            rows = []
-    if rows:
-        batches.append(_batch(rows, schema))
-    return pa.Table.from_batches(batches, schema=schema)
-
-
-def _corpus_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    title = record.get("title")
-    if title is None:
-        title = ""
     metadata = record.get("metadata")
     group, position = None, None
     if isinstance(metadata, dict):  # the publisher's own otherwise: taken only where it has our shape
         if isinstance(metadata.get("group"), str):
-            group = _clean("metadata.group", metadata["group"])
-        if _is_int(metadata.get("position")) and abs(metadata["position"]) < _INT32:
+            group = string("metadata.group", metadata["group"])
+        if is_int(metadata.get("position")) and abs(metadata["position"]) < _INT32:
             position = metadata["position"]
-    return _row_id(record), _clean("title", title), _clean("text", record.get("text")), group, position
+    return (
+        identifier(record, "_id"),
+        optional(record, "title"),
+        string("text", record.get("text")),
+        group,
+        position,
+    )
 
 
-def _document_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    title = record.get("title")
-    text = _clean("text", record.get("text"))
-    return "", "" if title is None else _clean("title", title), text, None, None
-
-
-def _query_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return _row_id(record), _clean("text", record.get("text"))
-
-
-def _row_id(record: Mapping[str, Any], key: str = "_id") -> str:
-    value = record.get(key)
-    if _is_int(value):
-        return str(value)
-    if not isinstance(value, str):
-        raise _RowError("has_id", f"expected a string under {key!r}, got {value!r:.60}")
-    return _clean(key, value)
-
-
-def _clean(key: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _RowError("has_text", f"expected a string under {key!r}, got {value!r:.60}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _RowError("valid_utf8", f"{key!r} holds half a surrogate pair, which is no character") from None
-    return value
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def read_qrels(file: Path) -> pa.Table:
-    """Table of ``QRELS_SCHEMA`` from a TSV file (it may lack the header) or JSON lines, plain or ``.gz``.
-
-    JSON lines, as mteb's repositories have them, hold ``query-id``, ``corpus-id`` and ``score``.
+def query_entry(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """BEIR's query: ``_id, text``.
 
     Raises:
-        DataError: the file is unreadable, or a row has not three cells or no whole number as grade.
+        RowError: a value is missing or of the wrong type.
     """
-    if ".jsonl" in file.suffixes:
-        return _read_jsonl(file, QRELS_SCHEMA, _judgement_row)
-    batches: list[pa.RecordBatch] = []
-    rows: list[tuple[Any, ...]] = []
-    first = True
-    for number, line in _lines(file):
-        cells = line.rstrip("\r\n").split("\t")
-        if len(cells) != 3:
-            expected = "expected 3 cells with tabs between (query-id, corpus-id, score)"
-            _fail(file, number, "qrels_columns", f"{expected}, got {len(cells)}")
-        score = _grade(cells[2])
-        if score is None and not first:
-            _fail(file, number, "grades_in_range", f"expected a whole number as score, got {cells[2]!r:.40}")
-        if score is not None:
-            rows.append((cells[0], cells[1], score, number))
-        first = False
-        if len(rows) == _CHUNK:
-            batches.append(_batch(rows, QRELS_SCHEMA))
-            rows = []
-    if rows:
-        batches.append(_batch(rows, QRELS_SCHEMA))
-    return pa.Table.from_batches(batches, schema=QRELS_SCHEMA)
+    return identifier(record, "_id"), string("text", record.get("text"))
 
 
-def _judgement_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    score = _grade(str(record.get("score")))
-    if score is None:
-        raise _RowError(
-            "grades_in_range", f"expected a whole number under 'score', got {record.get('score')!r:.40}"
+def judgement_entry(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """BEIR's judgement: ``query-id, corpus-id, score``.
+
+    Raises:
+        RowError: an id is missing, or the score is no whole number.
+    """
+    return judgement(record, "query-id", "corpus-id", "score")
+
+
+def document_entry(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Unlabelled text: ``text`` and perhaps ``title``; its id is its place, whatever else the row holds.
+
+    Raises:
+        RowError: there is no text.
+    """
+    return record[PLACE], optional(record, "title"), string("text", record.get("text")), None, None
+
+
+def documents(
+    id: str | None,
+    text: str,
+    title: str | None = None,
+    group: str | None = None,
+    position: str | None = None,
+) -> Convert:
+    """A converter of documents whose values stand under these keys (None: there is no such value).
+
+    Without ``id``, a document is called by its place (``articles.csv:12``).
+    """
+
+    def convert(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (
+            record[PLACE] if id is None else identifier(record, id),
+            "" if title is None else optional(record, title),
+            string(text, record.get(text)),
+            None if group is None else optional(record, group) or None,
+            None if position is None else whole(position, record.get(position)),
         )
-    return _row_id(record, "query-id"), _row_id(record, "corpus-id"), score
+
+    return convert
 
 
-def _grade(cell: str) -> int | None:
+def queries(id: str, text: str) -> Convert:
+    """A converter of queries whose values stand under these keys."""
+
+    def convert(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        return identifier(record, id), string(text, record.get(text))
+
+    return convert
+
+
+def judgements(query: str, document: str, score: str | None) -> Convert:
+    """A converter of judgements whose values stand under these keys; without a score the grade is 1."""
+
+    def convert(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        if score is None:
+            return identifier(record, query), identifier(record, document), 1
+        return judgement(record, query, document, score)
+
+    return convert
+
+
+def judgement(record: Mapping[str, Any], query: str, document: str, score: str) -> tuple[str, str, int]:
+    """Query id, document id and grade.
+
+    Raises:
+        RowError: an id is missing, or the score is no whole number.
+    """
+    value = grade(record.get(score))
+    if value is None:
+        raise RowError(
+            "grades_in_range", f"expected a whole number under {score!r}, got {record.get(score)!r:.40}"
+        )
+    return identifier(record, query), identifier(record, document), value
+
+
+def grade(cell: Any) -> int | None:
+    """The whole number that a cell holds (``1``, ``"1"``, ``1.0``), or None."""
     try:
-        value = float(cell)
+        value = float(str(cell))
     except ValueError:
         return None
     return int(value) if value.is_integer() and abs(value) < _INT32 else None
 
 
-def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    return pa.RecordBatch.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
+def whole(key: str, value: Any) -> int | None:
+    """The whole number under a key; None where there is none.
+
+    Raises:
+        RowError: it is no whole number of 32 bits.
+    """
+    if value is None or value == "":
+        return None
+    number = grade(value)
+    if number is None:
+        raise RowError("columns", f"expected a whole number under {key!r}, got {value!r:.40}")
+    return number
 
 
-class _RowError(Exception):
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
+def identifier(record: Mapping[str, Any], key: str) -> str:
+    """An id, as a string; numbers are taken, as publishers write them.
+
+    Raises:
+        RowError: it is missing, or neither a string nor a whole number.
+    """
+    value = record.get(key)
+    if is_int(value):
+        return str(value)
+    if not isinstance(value, str):
+        raise RowError("has_id", f"expected a string under {key!r}, got {value!r:.60}")
+    return string(key, value)
 
 
-def _fail(file: Path, row: int, rule: str, message: str) -> NoReturn:
-    raise DataError(f"{message}; mend or remove the row", file=file, row=row, rule=rule)
+def optional(record: Mapping[str, Any], key: str) -> str:
+    """A string that may be missing or null: "" then.
+
+    Raises:
+        RowError: it is something else than a string.
+    """
+    value = record.get(key)
+    return "" if value is None else string(key, value)
+
+
+def string(key: str, value: Any) -> str:
+    """The value, if it is a string of whole characters.
+
+    Raises:
+        RowError: it is not.
+    """
+    if not isinstance(value, str):
+        raise RowError("has_text", f"expected a string under {key!r}, got {value!r:.60}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RowError("valid_utf8", f"{key!r} holds half a surrogate pair, which is no character") from None
+    return value
+
+
+def texts(key: str, value: Any, *, required: bool = False) -> list[Passage]:
+    """Passages from a string or a list of strings; null and a missing key are none.
+
+    Args:
+        key: where they stand, for messages.
+        value: what stands there.
+        required: whether there must be one.
+
+    Raises:
+        RowError: it is neither, or there is none though one is required.
+    """
+    listed: Sequence[Any] = [] if value is None else value if isinstance(value, (list, tuple)) else [value]
+    if required and not listed:
+        raise RowError("has_positive", f"expected a passage under {key!r}, got {value!r:.60}")
+    return [(None, "", string(key, one)) for one in listed]
+
+
+def is_int(value: Any) -> bool:
+    """Whether a value is a whole number, which ``True`` is not."""
+    return isinstance(value, int) and not isinstance(value, bool)

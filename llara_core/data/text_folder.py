@@ -1,40 +1,43 @@
-"""Unlabelled text in: a file or a folder of plain text or JSON lines becomes a corpus to adapt on.
+"""Unlabelled text in: a file or a folder of any format that holds text becomes a corpus to adapt on.
 
 What LLaRA needs is text alone (the paper takes Wikipedia): the result is a ``Collection`` with a corpus
-and neither queries nor judgements, so that everything which reads a corpus reads it too. Issue 3, point 12.
+and neither queries nor judgements, so that everything which reads a corpus reads it too. Issue 3, point
+12; adaptation rows made by somebody else (``rows``): issue 5, point 1.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from llara_core.config import CollectionSettings, TextSettings
-from llara_core.data.collection import CORPUS_SCHEMA, QUERIES_SCHEMA, Collection
-from llara_core.data.formats import load_collection, open_collection, source_fingerprint
-from llara_core.data.records import read_documents
-from llara_core.errors import DataError
-from llara_core.progress import Progress
-
-PLAIN, LINES = (".txt", ".md"), (".jsonl",)  # one document a file; one document a line
-_EXTRACTED = "wiki_"  # WikiExtractor's files (`--json`) have no suffix: AA/wiki_00
-_BLOCK = 1 << 20  # bytes hashed at a time
-_EXPECTED = (
-    "expected .txt or .md (one document a file), .jsonl (a document a line, under 'text' and perhaps "
-    "'title') or WikiExtractor's --json output (AA/wiki_00), each plain or .gz"
+from llara_core.data.collection import QUERIES_SCHEMA, Collection
+from llara_core.data.format_base import Request
+from llara_core.data.format_text import open_text, text_places
+from llara_core.data.formats import (
+    FORMATS,
+    detect,
+    load_collection,
+    open_collection,
+    open_place_as_source,
+    path_fingerprint,
+    source_fingerprint,
+    strict_collection,
 )
+from llara_core.data.places import as_text, is_url, place_fingerprint
+from llara_core.data.raw import Source
+from llara_core.errors import DataError
 
 
 def load_text(settings: TextSettings, workers: int = 1) -> Collection:
     """The text that the settings name: a corpus without queries and judgements.
 
     Args:
-        settings: a file, a folder, a BEIR folder (only its corpus is read), or the built-in text.
+        settings: a file or folder in any of ``formats.FORMATS`` (only its corpus is read; of adaptation
+            rows the rows themselves), or the built-in text.
         workers: processes that parse the built-in text; the result does not depend on it.
 
     Raises:
@@ -42,13 +45,11 @@ def load_text(settings: TextSettings, workers: int = 1) -> Collection:
         ConfigError: the source names an environment variable that is not set.
     """
     path = settings.path
-    if path is not None and not _is_collection(path):
-        return read_text(path, settings.name)
     if path is None:
         whole = load_collection(_built_in(settings), workers)
     else:
-        whole = open_collection(path, settings.name, corpus_only=True)
-    return replace(whole, queries=QUERIES_SCHEMA.empty_table(), qrels={})
+        return read_text(path, settings.name)
+    return unlabelled(whole)
 
 
 def text_fingerprint(settings: TextSettings) -> str:
@@ -59,23 +60,21 @@ def text_fingerprint(settings: TextSettings) -> str:
         ConfigError: the source names an environment variable that is not set.
     """
     path = settings.path
-    if path is None or _is_collection(path):
+    if path is None:
         return source_fingerprint(_built_in(settings))
+    if _is_collection(path) or _other_format(path):
+        return path_fingerprint(path)
     digest = hashlib.sha256()
-    root = path if path.is_dir() else path.parent
-    for file in text_files(path):
-        digest.update(f"{file.relative_to(root).as_posix()}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
+    for relative, file in text_places(as_text(path)).items():
+        digest.update(f"{relative}\0{place_fingerprint(file)}\0".encode())
     return digest.hexdigest()
 
 
-def read_text(source: Path, name: str | None = None) -> Collection:
+def read_text(source: Path | str, name: str | None = None) -> Collection:
     """Read all documents of a file or of a folder and what lies below it, in the order of the paths.
 
     Documents of white space alone are left out. A document's id is the file's path below the source, and
-    for JSON lines ``:`` and the line.
+    for JSON lines ``:`` and the line; formats that have ids keep theirs.
 
     Args:
         source: a file or a folder; hidden files are not read.
@@ -87,27 +86,40 @@ def read_text(source: Path, name: str | None = None) -> Collection:
     Raises:
         DataError: the source is missing, holds no file of a known kind or no text, or a row is malformed.
     """
-    files = text_files(source)
-    root = source if source.is_dir() else source.parent
-    tables = []
-    with Progress("read text", total=len(files), unit="files") as bar:
-        for file in files:
-            tables.append(_documents(file, file.relative_to(root).as_posix()))
-            bar.update()
-    corpus = pa.concat_tables(tables)
-    corpus = corpus.filter(pa.array([bool(text.strip()) for text in corpus["text"].to_pylist()], pa.bool_()))
+    if _is_collection(source):
+        return unlabelled(open_collection(source, name, corpus_only=True))
+    if (other := _other_format(source)) is not None:
+        opened = open_place_as_source(source, name=name, format=other, corpus_only=True)
+    else:
+        opened = open_text(Request(as_text(source), name))
+    try:
+        read = strict_collection(opened)
+    except DataError as error:
+        if error.rule != "corpus_not_empty":
+            raise
+        raise _no_text(source) from None
+    corpus = read.corpus
+    blank = pa.array([not (title + text).strip() for title, text in _texts(corpus)], pa.bool_())
+    corpus = corpus.filter(pa.compute.invert(blank))
     if not corpus.num_rows:
-        raise DataError(
-            "no document holds any text; nothing can be learnt from it", file=source, rule="has_text"
-        )
-    return Collection(
-        name=name or source.resolve().name.split(".")[0] or "text",
-        corpus=corpus,
-        queries=QUERIES_SCHEMA.empty_table(),
-        qrels={},
-        files={"corpus": str(source)},
-        report={"files": len(files)},
-    )
+        raise _no_text(source)
+    report = {"files": len(opened.files), "format": opened.format}
+    if "commit" in opened.facts:
+        report["commit"] = opened.facts["commit"]
+    return replace(unlabelled(read), corpus=corpus, files={"corpus": str(source)}, report=report)
+
+
+def text_source(source: Path | str, name: str | None = None) -> Source:
+    """The same as ``read_text`` reads, as files whose rows are not read yet: for ingestion with quarantine.
+
+    Raises:
+        DataError: there is no such place, or none that holds text.
+    """
+    if _is_collection(source) or (other := _other_format(source)) == "beir":
+        return open_place_as_source(source, name=name, corpus_only=True)
+    if other is not None:
+        return open_place_as_source(source, name=name, format=other, corpus_only=True)
+    return open_text(Request(as_text(source), name))
 
 
 def text_files(source: Path) -> list[Path]:
@@ -116,57 +128,46 @@ def text_files(source: Path) -> list[Path]:
     Raises:
         DataError: there is no such file or folder, or none that holds text.
     """
-    if not source.exists():
-        raise DataError("no such file or folder; name the text to adapt on", file=source, rule="file_exists")
-    if source.is_file():
-        found = [source]
-    else:
-        # Hidden files and folders below the source: editors' backups, downloads cut off.
-        below = (path for path in source.rglob("*") if path.is_file())
-        found = sorted(
-            path for path in below if not any(part.startswith(".") for part in path.relative_to(source).parts)
-        )
-    files = [file for file in found if _kind(file)]
-    if not files:
-        raise DataError(f"no text here; {_EXPECTED}", file=source, rule="file_exists")
-    return files
+    if (other := _other_format(source)) is not None:
+        return [Path(file.file) for file in FORMATS[other].open(Request(as_text(source))).files]
+    return [Path(file) for file in text_places(as_text(source)).values()]
+
+
+def _texts(corpus: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(corpus["title"].to_pylist(), corpus["text"].to_pylist(), strict=True))
+
+
+def _no_text(source: Path | str) -> DataError:
+    return DataError(
+        "no document holds any text; nothing can be learnt from it", file=Path(source), rule="has_text"
+    )
+
+
+def unlabelled(whole: Collection) -> Collection:
+    """The collection without queries, judgements and negatives."""
+    return replace(whole, queries=QUERIES_SCHEMA.empty_table(), qrels={}, negatives=None)
 
 
 def _built_in(settings: TextSettings) -> CollectionSettings:
     return CollectionSettings(source=settings.source, name=settings.name, pycode=settings.pycode)
 
 
-def _is_collection(path: Path) -> bool:
+def _is_collection(path: Path | str) -> bool:
     """Whether the folder is a BEIR folder or a saved collection: its queries are no text to adapt on."""
+    if is_url(path):
+        return False
+    path = Path(path)
     corpus = any((path / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz"))
     queries = any((path / name).is_file() for name in ("queries.jsonl", "queries.jsonl.gz"))
     return (corpus and queries) or (path / "collection.json").is_file()
 
 
-def _kind(file: Path) -> str:
-    """``lines``, ``plain``, or nothing for a file that is not read."""
-    bare = file.with_suffix("") if file.suffix == ".gz" else file
-    if bare.suffix in LINES or (bare.name.startswith(_EXTRACTED) and not bare.suffix):
-        return "lines"
-    return "plain" if bare.suffix in PLAIN else ""
-
-
-def _documents(file: Path, place: str) -> pa.Table:
-    """The documents of one file, in the schema of a corpus."""
-    if _kind(file) == "lines":
-        table = read_documents(file)
-        ids = pa.array([f"{place}:{line}" for line in table["line"].to_pylist()], pa.string())
-        return table.set_column(table.schema.get_field_index("_id"), "_id", ids)
+def _other_format(source: Path | str) -> str | None:
+    """The format of what is more than files of text; None for these, whose documents are told by place."""
     try:
-        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-            text = stream.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        wrong = error.object[error.start]
-        message = f"not valid UTF-8 (byte 0x{wrong:02x} at offset {error.start}); convert the file"
-        raise DataError(message, file=file, rule="valid_utf8") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read: {error}", file=file, rule="readable") from None
-    # A file name is no title: `page_0012` would be taught to the model as a word of the text.
-    columns = [[place], [""], [text], [None], [None], [1]]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, CORPUS_SCHEMA, strict=True)]
-    return pa.table(arrays, schema=CORPUS_SCHEMA)
+        found = detect(source)
+    except DataError as error:
+        if error.rule in ("known_format", "file_exists"):
+            return None  # reading it as text says what is expected
+        raise
+    return None if found in ("text", "jsonl", "wikipedia") else found

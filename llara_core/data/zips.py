@@ -6,19 +6,17 @@ claims to hold is checked before it is read, so that a small zip cannot fill the
 
 from __future__ import annotations
 
-import gzip
 import io
 import zipfile
+from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import IO, NoReturn, cast
+from typing import IO, NoReturn
 
 from llara_core.errors import DataError
 
 BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError)  # damaged, unknown packing, encrypted
 # JSON lines shrink to a third or a tenth; deflate's utmost is 1:1032, which only a bomb comes near to.
 _RATIO, _SMALL = 200, 64 << 20  # bytes out per byte in; below 64 MiB any ratio is harmless
-
-_BUFFER = 1 << 20  # bytes
 
 
 def split_zip(path: Path) -> tuple[Path, PurePosixPath] | None:
@@ -37,47 +35,72 @@ def zip_members(archive: Path) -> list[str]:
     """Names of the files in a zip; those with ``..`` or an absolute path are left out.
 
     Raises:
-        DataError: the file is no readable zip, or holds a name twice (which of the two is meant?).
+        DataError: the file is no readable zip, holds a name twice (which of the two is meant?), or claims
+            to become absurdly large.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
-            names = [one.filename for one in opened.infolist() if not one.is_dir()]
-    except (OSError, *BAD_ZIP) as error:
+        with archive.open("rb") as stream:
+            return members_of(stream, archive)
+    except OSError as error:
         _unreadable(archive, error)
+
+
+def members_of(stream: IO[bytes], archive: Path | str) -> list[str]:
+    """The same of an open zip.
+
+    Args:
+        stream: the zip's bytes; can be sought.
+        archive: for messages.
+    """
+    try:
+        with zipfile.ZipFile(stream) as opened:
+            members = [one for one in opened.infolist() if not one.is_dir()]
+    except (OSError, ValueError, *BAD_ZIP) as error:
+        _unreadable(archive, error)
+    # Members may overlap, so that each looks honest and all together are a bomb.
+    packed = stream.seek(0, io.SEEK_END)
+    whole = sum(one.file_size for one in members)
+    if whole > _SMALL and whole > _RATIO * max(1, packed):
+        raise DataError(
+            f"{packed:,} bytes that claim to become {whole:,}: more than {_RATIO} times as many, which no "
+            "text does; get the zip anew from its publisher",
+            file=archive,
+            rule="zip_size",
+        )
+    names = [one.filename for one in members]
     inside = [name for name in names if not name.startswith(("/", "\\")) and ".." not in name.split("/")]
-    twice = (
-        sorted({name for name in inside if inside.count(name) > 1}) if len(set(inside)) < len(inside) else []
-    )
+    twice = sorted(name for name, times in Counter(inside).items() if times > 1)
     if twice:
         raise DataError(f"the zip holds {twice[0]!r} twice; pack it anew", file=archive, rule="readable_zip")
     return inside
 
 
-def open_binary(file: Path) -> IO[bytes]:
-    """Open a file for reading bytes, be it plain, ``.gz``, or a member of a zip.
+def open_member(stream: IO[bytes], archive: Path | str, inside: str) -> tuple[IO[bytes], int]:
+    """Open one member of an open zip, which has to stay open as long.
+
+    Args:
+        stream: the zip's bytes; can be sought.
+        archive: for messages.
+        inside: the member's name.
+
+    Returns:
+        The member's bytes, and how many packed ones stand behind them.
 
     Raises:
-        DataError: a zip is damaged, encrypted, lacks the member, or claims an absurd size for it.
-        OSError: the file cannot be opened.
+        DataError: the zip is damaged, encrypted, lacks the member, or claims an absurd size for it.
     """
-    place = split_zip(file)
-    if place is None:
-        raw: IO[bytes] = file.open("rb")
-    else:
-        archive, inside = place
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                _refuse_bomb(archive, opened.getinfo(str(inside)))
-                # It stays open when the zip is closed; the buffer makes reading by line quick.
-                raw = io.BufferedReader(opened.open(str(inside)), _BUFFER)  # type: ignore[type-var]
-        except KeyError:
-            raise DataError(f"the zip has no {inside}", file=archive, rule="file_exists") from None
-        except BAD_ZIP as error:
-            _unreadable(file, error)
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if file.suffix == ".gz" else raw
+    try:
+        opened = zipfile.ZipFile(stream)
+        member = opened.getinfo(inside)
+        _refuse_bomb(archive, member)
+        return opened.open(member), member.compress_size
+    except KeyError:
+        raise DataError(f"the zip has no {inside}", file=archive, rule="file_exists") from None
+    except (OSError, ValueError, *BAD_ZIP) as error:
+        _unreadable(f"{archive}/{inside}" if isinstance(archive, str) else archive / inside, error)
 
 
-def _refuse_bomb(archive: Path, member: zipfile.ZipInfo) -> None:
+def _refuse_bomb(archive: Path | str, member: zipfile.ZipInfo) -> None:
     if member.file_size > _SMALL and member.file_size > _RATIO * max(1, member.compress_size):
         raise DataError(
             f"{member.filename} is {member.compress_size:,} bytes that claim to become {member.file_size:,}: "
@@ -87,7 +110,7 @@ def _refuse_bomb(archive: Path, member: zipfile.ZipInfo) -> None:
         )
 
 
-def _unreadable(file: Path, error: Exception) -> NoReturn:
+def _unreadable(file: Path | str, error: Exception) -> NoReturn:
     raise DataError(
         f"cannot be read as a zip: {error}; is it complete, and not encrypted?",
         file=file,

@@ -2,20 +2,24 @@
 
 SciFact's official split, for one, leaks: many test claims are a training claim negated, and most judged
 test documents are positives of training queries. A score on all queries then says little about new ones.
+``data.leaks`` finds and reports leaks of every kind; the subsets are the part of it that evaluation needs.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llara_core.data.collection import Collection
-from llara_core.retrieval.words import word_set
+from llara_core.data.leaks_sides import Evaluation, Training
+from llara_core.data.leaks_subsets import near_pairs, subsets_of
+from llara_core.data.word_sets import similarities
+from llara_core.data_settings import LeakSettings
 
-NEAR_DUPLICATE = 0.7  # Jaccard similarity of word sets above which two queries say much the same
+# Jaccard similarity of word sets above which two queries say much the same
+NEAR_DUPLICATE: float = LeakSettings().near_query
 
 DESCRIPTIONS = {
     "all": "all queries of the split",
@@ -43,42 +47,13 @@ def leak_free_subsets(
     Raises:
         DataError: the split does not exist or judges no known query.
     """
-    query_ids, texts = collection.split_queries(split)
-    if train_split not in collection.qrels:
-        return {}
-    train_qrels = collection.judgements(train_split)
-    _, train_texts = collection.split_queries(train_split)
-    positives = {
-        document for grades in train_qrels.values() for document, grade in grades.items() if grade > 0
-    }
-    qrels = collection.judgements(split)
-    return {
-        "no_near_duplicate": greatest_jaccard(texts, train_texts) <= NEAR_DUPLICATE,
-        "unseen_documents": np.array([positives.isdisjoint(qrels[query]) for query in query_ids], np.bool_),
-    }
+    evaluation, training = Evaluation.of(collection, split), Training.of(collection, train_split)
+    return subsets_of(evaluation, training, near_pairs(evaluation.texts, training.texts, NEAR_DUPLICATE))
 
 
 def greatest_jaccard(texts: Iterable[str], others: Iterable[str]) -> NDArray[np.float64]:
     """Return for each text the greatest Jaccard similarity of word sets with any other text, [Q].
 
-    Only texts that share a word are compared, by an inverted index: counting the shared words per other
-    text costs the length of the posting lists, not the product of the two lists' texts.
-    A text without words has 0.
+    A text without words has 0, and so has each where there are no other texts.
     """
-    other_sets = [word_set(text) for text in others]
-    sizes = np.array([len(words) for words in other_sets], np.int64)
-    postings: dict[str, list[int]] = defaultdict(list)
-    for place, words in enumerate(other_sets):
-        for word in words:
-            postings[word].append(place)
-    lists = {word: np.array(places, np.int64) for word, places in postings.items()}
-    greatest = []
-    for text in texts:
-        words = word_set(text)
-        found = [lists[word] for word in words if word in lists]
-        if not found:
-            greatest.append(0.0)
-            continue
-        shared = np.bincount(np.concatenate(found), minlength=len(sizes))
-        greatest.append(float((shared / (len(words) + sizes - shared)).max()))
-    return np.array(greatest, np.float64)
+    return np.array([found.max(initial=0.0) for found in similarities(texts, others)], np.float64)

@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from llara_core.data.lineage import joined
 from llara_core.errors import ModelError
+from llara_core.model.model_card import CARD_PAGE, model_card
 from llara_core.model.prompts import PromptEncoder, Template
 
 CARD_NAME = "llara.json"
@@ -54,6 +56,7 @@ class Bundle:
         attention: attention implementation, ``sdpa`` or ``eager``.
         dtype: of the weights.
         data_hashes: collection name to content hash.
+        data: a record of every collection that a stage used, oldest first; see ``data.lineage``.
         history: the stages so far, oldest first.
         scores: ``<collection>/<system>/<metric>`` to value.
         fingerprint: SHA-256 over weights, tokenizer and template; set when saved.
@@ -70,6 +73,7 @@ class Bundle:
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Stage, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+    data: tuple[Mapping[str, Any], ...] = ()
     fingerprint: str = ""
     folder: Path | None = None
 
@@ -104,10 +108,27 @@ class Bundle:
         """The prompt encoder of this bundle's template and lengths."""
         return PromptEncoder(self.template, tokenizer, self.query_length, self.passage_length)
 
-    def with_stage(self, stage: Stage, data_hashes: Mapping[str, str] | None = None) -> Bundle:
-        """The same bundle with one more stage; not yet saved, and its old scores dropped."""
-        hashes = {**self.data_hashes, **(data_hashes or {})}
-        return replace(self, history=(*self.history, stage), data_hashes=hashes, scores={}, folder=None)
+    def with_stage(
+        self,
+        stage: Stage,
+        data_hashes: Mapping[str, str] | None = None,
+        *,
+        data: Mapping[str, Any] | None = None,
+    ) -> Bundle:
+        """The same bundle with one more stage; not yet saved, and its old scores dropped.
+
+        Args:
+            stage: that was done.
+            data_hashes: collection name to content hash, where no more is known.
+            data: the collection it used, of ``data.lineage``; None: none that is not known already.
+        """
+        hashes, records = {**self.data_hashes, **(data_hashes or {})}, self.data
+        if data is not None:
+            hashes[data["name"]] = data["content_hash"]
+            records = joined(records, data, stage.name)
+        return replace(
+            self, history=(*self.history, stage), data_hashes=hashes, data=records, scores={}, folder=None
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values as ``llara.json`` holds them."""
@@ -125,6 +146,7 @@ class Bundle:
             "attention": self.attention,
             "dtype": self.dtype,
             "data_hashes": dict(self.data_hashes),
+            "data": [dict(one) for one in self.data],
             "history": [asdict(stage) for stage in self.history],
             "scores": dict(self.scores),
             "fingerprint": self.fingerprint,
@@ -196,6 +218,7 @@ def read_bundle(folder: Path) -> Bundle:
             template=Template.from_dict(values["template"]),
             slot_ids=values["slot_ids"],
             history=tuple(Stage(**stage) for stage in values["history"]),
+            data=tuple(values.get("data", ())),  # bundles of older versions have hashes alone
             fingerprint=values["fingerprint"],
             folder=folder,
             **{key: values[key] for key in plain},
@@ -233,6 +256,9 @@ def _write_card(folder: Path, bundle: Bundle) -> None:
     temporary = folder / f".{CARD_NAME}.part"
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(folder / CARD_NAME)
+    page = folder / f".{CARD_PAGE}.part"
+    page.write_text(model_card(bundle), encoding="utf-8")
+    page.replace(folder / CARD_PAGE)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from llara_core.config import REGISTRY, ModelSettings
 from llara_core.data.collection import Collection
+from llara_core.data.lineage import joined, lineage
 from llara_core.errors import ConfigError
 from llara_core.model.backbone import add_slots, build_from_scratch, decoder_of
 from llara_core.model.bundle import CARD_NAME, Bundle, Stage, read_bundle, save_bundle
@@ -73,6 +74,7 @@ def prepare_base(
         attention=settings.attention,
         dtype=settings.dtype,
         data_hashes={**(before.data_hashes if before else {}), collection.name: collection.content_hash},
+        data=joined(before.data if before else (), lineage(collection), stage.name),
         history=(*(before.history if before else ()), stage),
     )
     save_bundle(folder, model, tokenizer, bundle)

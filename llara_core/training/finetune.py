@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from llara_core.config import FinetuneSettings
 from llara_core.data.collection import Collection
+from llara_core.data.lineage import lineage
 from llara_core.model.adapters import load_for_training, plain_model, trainable_model
 from llara_core.model.bundle import Bundle, read_bundle, save_bundle
 from llara_core.training.checkpoints import Checkpoints
@@ -77,7 +78,7 @@ def finetune(  # noqa: PLR0913  one argument per thing that a run is made of
     result = train("finetune", objective, batches, settings, seed, on_log, run)
     counts = {"queries": len(pairs.queries), "negatives": negatives.num_rows}
     stage = finished_stage("finetune", settings, result, seed, **counts)
-    finished = bundle.with_stage(stage, {collection.name: collection.content_hash})
+    finished = bundle.with_stage(stage, data=lineage(collection))
 
     def save() -> str:
         save_bundle(output, plain_model(model, bundle, settings, starting_device()), tokenizer, finished)

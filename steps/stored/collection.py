@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 from llara_core.data.collection import Collection
 from steps.materializers import FolderArtifact
 from steps.workspace import new_folder
 
 
+def hash_of(collection: Collection) -> str:
+    """What later steps are cached on: the same content has the same hash wherever it was read from."""
+    # What may be broken belongs to the hash: a stricter setting must be judged anew.
+    tolerated = f"-{collection.unresolved_share}" if collection.unresolved_share else ""
+    return f"{collection.name}-{collection.content_hash}{tolerated}"
+
+
 def store_collection(collection: Collection) -> FolderArtifact:
-    """The collection as an artifact; the same content has the same hash wherever it was read from."""
-    folder = collection.save(new_folder("collection"))
+    """The collection as an artifact."""
+    return describe_collection(collection.save(new_folder("collection")), collection)
+
+
+def describe_collection(folder: Path, collection: Collection) -> FolderArtifact:
+    """A folder that a collection is saved in, as an artifact."""
     facts = {
         "name": collection.name,
         "data_hash": collection.content_hash,
         "documents": collection.corpus.num_rows,
         "report": dict(collection.report),
     }
-    # What may be broken belongs to the hash: a stricter setting must be judged anew.
-    tolerated = f"-{collection.unresolved_share}" if collection.unresolved_share else ""
-    return FolderArtifact.of(folder, f"{collection.name}-{collection.content_hash}{tolerated}", facts)
+    return FolderArtifact.of(folder, hash_of(collection), facts)
+
+
+def same_files(source: Path, name: str) -> Path:
+    """A new folder with the files of another, which cost no room where the file system has hard links.
+
+    Args:
+        source: the folder of an artifact, whose files nobody changes.
+        name: of the new folder.
+    """
+    target = new_folder(name)
+    return Path(shutil.copytree(source, target, copy_function=_linked))
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+    return target
 
 
 def open_collection(artifact: FolderArtifact) -> Collection:

@@ -21,6 +21,18 @@ def store_table(table: pa.Table, name: str, **facts: Any) -> FolderArtifact:
     return FolderArtifact.of(folder, facts={"rows": table.num_rows, **facts})
 
 
+def store_written(file: Path, rows: int, **facts: Any) -> FolderArtifact:
+    """A table as an artifact that was written row by row to ``table_file``: it may not fit into memory."""
+    return FolderArtifact.of(file.parent, facts={"rows": rows, **facts})
+
+
+def table_file(name: str) -> Path:
+    """Where a table may be written for ``store_written``."""
+    folder = new_folder(name)
+    folder.mkdir(parents=True)
+    return folder / _FILE
+
+
 def write_table(table: pa.Table, folder: Path) -> Path:
     """Write the file that ``open_table`` reads into a new folder; returns its path."""
     folder.mkdir(parents=True)

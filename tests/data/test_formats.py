@@ -159,7 +159,7 @@ def test_damaged_gzip_is_named(beir_folder, damage):
     pack(beir_folder)
     file = beir_folder / "corpus.jsonl.gz"
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(DataError, match="cannot be read") as caught:
+    with pytest.raises(DataError, match=r"cannot be read|its bytes are not") as caught:
         read_beir(beir_folder)
     assert caught.value.file == file
 

@@ -10,11 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llara_core.data.formats import open_collection, path_fingerprint, read_beir
+from llara_core.data.formats import (
+    open_collection,
+    open_place_as_source,
+    path_fingerprint,
+    read_beir,
+    strict_collection,
+)
 from llara_core.data.hub import is_repository, read_repository, repository_id
 from llara_core.errors import DataError, MissingDependencyError
 from tests.conftest import write_jsonl
-from tests.oracles.fake_hub import fake_hub
+from tests.oracles.fake_hub import COMMIT, fake_hub
 
 pytest.importorskip("datasets", reason="reads the hub's Parquet; comes with the extra pipeline")
 
@@ -140,7 +146,7 @@ def test_a_null_is_named_by_file_and_row(beir_folder, tmp_path):
     folder = mteb_layout(beir_folder, tmp_path / "tiny2")
     columns = {"_id": ["a", "b"], "title": [None, "t"], "text": ["x", None]}
     parquet(folder / "corpus" / "t.parquet", columns)
-    with pytest.raises(DataError, match="corpus: text is missing") as caught:
+    with pytest.raises(DataError, match=r"corpus:2: expected a string under 'text', got None") as caught:
         read_repository(folder)
     assert caught.value.row == 2
 
@@ -148,7 +154,7 @@ def test_a_null_is_named_by_file_and_row(beir_folder, tmp_path):
 def test_scores_must_be_whole(beir_folder, tmp_path):
     folder = mteb_layout(beir_folder, tmp_path / "tiny2")
     parquet(folder / "qrels" / "t.parquet", {"query-id": ["q"], "corpus-id": ["d"], "score": [0.5]})
-    with pytest.raises(DataError, match="whole numbers under 'score'"):
+    with pytest.raises(DataError, match=r"whole number under 'score', got 0\.5"):
         read_repository(folder)
     json_folder = mteb_layout(beir_folder, tmp_path / "tiny3", "jsonl")
     write_jsonl(json_folder / "qrels" / "test.jsonl", [{"query-id": "q", "corpus-id": "d", "score": "high"}])
@@ -238,3 +244,37 @@ def test_the_fingerprint_follows_the_data(beir_folder, tmp_path):
     with (folder / "corpus.jsonl").open("a") as stream:
         stream.write(json.dumps({"_id": "new", "text": "one more"}) + "\n")
     assert path_fingerprint(folder) != before
+
+
+def test_a_revision_is_pinned_and_its_commit_recorded(beir_folder, tmp_path, online):
+    whole = mteb_layout(beir_folder, tmp_path / "mteb" / "tiny", "jsonl")
+    with fake_hub("mteb/tiny", whole, kind="datasets") as address:
+        online(address)
+        for place, revision in (
+            ("hf:mteb/tiny@v1.0", None),
+            ("hf:mteb/tiny", "v1.0"),
+            ("mteb/tiny@v1.0", None),
+        ):
+            source = open_place_as_source(place, revision=revision)
+            assert (source.format, source.name) == ("hub", "tiny")
+            assert source.facts["commit"] == COMMIT and source.facts["revision"] == "v1.0"
+            same_rows(strict_collection(source), read_beir(beir_folder))
+        assert repository_id("hf:mteb/tiny@v1.0") == "mteb/tiny"
+
+
+def test_a_repository_of_pairs_is_read_by_its_files(tmp_path, online):
+    folder = tmp_path / "st"
+    for config in ("pair", "triplet"):
+        for split in ("train", "dev"):
+            columns = {"anchor": [f"{config} {split}"], "positive": ["p"], "negative": ["n"]}
+            parquet(folder / config / f"{split}-00000-of-00001.parquet", columns)
+    (folder / "README.md").write_text(
+        configs(pair={"train": "pair/train-*"}, triplet={"train": "triplet/train-*"})
+    )
+    with fake_hub("sentence-transformers/tiny", folder, kind="datasets") as address:
+        online(address)
+        source = open_place_as_source("hf:sentence-transformers/tiny@main/triplet")
+        assert source.format == "sentence_transformers" and source.facts["commit"] == COMMIT
+        assert [file.role for file in source.files] == ["pairs/dev", "pairs/train"]
+        collection = strict_collection(source)
+        assert sorted(collection.queries["text"].to_pylist()) == ["triplet dev", "triplet train"]

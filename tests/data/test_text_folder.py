@@ -93,7 +93,7 @@ def test_bytes_that_are_no_utf8_are_named(folder: Path) -> None:
 def test_sources_without_text_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         text_files(tmp_path / "nowhere")
-    (tmp_path / "table.csv").write_text("a,b")
+    (tmp_path / "table.xlsx").write_bytes(b"PK")
     with pytest.raises(DataError, match="no text here; expected"):
         text_files(tmp_path)
     (tmp_path / "empty.txt").write_text("  \n")

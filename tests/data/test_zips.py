@@ -10,7 +10,8 @@ import pytest
 
 from llara_core.data import zips
 from llara_core.data.formats import has_judgements, open_collection, path_fingerprint, read_beir
-from llara_core.data.zips import open_binary, split_zip, zip_members
+from llara_core.data.places import open_place
+from llara_core.data.zips import split_zip, zip_members
 from llara_core.errors import DataError
 from tests.conftest import write_tiny_beir
 
@@ -143,9 +144,9 @@ def test_paths_are_told_apart(tmp_path):
         packed.writestr("one/two.txt", "x")
     place = split_zip(tmp_path / "a.zip" / "one" / "two.txt")
     assert place is not None and (place[0].name, str(place[1])) == ("a.zip", "one/two.txt")
-    assert open_binary(tmp_path / "a.zip" / "one" / "two.txt").read() == b"x"
+    assert open_place(tmp_path / "a.zip" / "one" / "two.txt").read() == b"x"
     with pytest.raises(DataError, match=r"the zip has no one/three\.txt"):
-        open_binary(tmp_path / "a.zip" / "one" / "three.txt")
+        open_place(tmp_path / "a.zip" / "one" / "three.txt")
 
 
 def test_the_fingerprint_follows_the_bytes(beir_folder, tmp_path):

@@ -133,10 +133,13 @@ def test_mlflow_and_the_version_say_how_it_was_judged(
         for system in SYSTEMS:
             for metric in METRICS:
                 assert 0 <= recorded["metrics"][f"{name}/{system}/{metric}"] <= 1
+                for subset in ("no_near_duplicate", "unseen_documents"):
+                    assert 0 <= recorded["metrics"][f"subsets/{subset}/{name}/{system}/{metric}"] <= 1
             folder = f"results/{name}/{system}"
             assert {f"{folder}/run.trec", f"{folder}/mteb.json", f"{folder}/result.json"} <= set(
                 recorded["files"]
             )
+        assert {f"data_report/{name}.html", f"data_docs/{name}.html"} <= set(recorded["files"])
         tags, metrics = recorded["version_tags"], recorded["metrics"]
         assert float(tags[f"evaluation/{name}/ndcg_at_10"]) == metrics[f"{name}/tiny-model-v1/ndcg_at_10"]
         assert tags[f"evaluation/{name}/split"] == "test" and len(tags[f"evaluation/{name}/data_hash"]) == 64

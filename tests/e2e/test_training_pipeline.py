@@ -27,11 +27,12 @@ SOURCES = ("llara_core", "steps", "pipelines", "configs", ".zenml")
 SYSTEMS = ("bm25", "base", "adapted", "finetuned", "finetuned_without_adaptation")
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_100", "map_at_100")
 EDITED = "llara_core/evaluation/report.py"
-# What the edited module can reach, and the two steps that look at the world outside.
-RERUN = {"report", "identify", "promote"}
+# What the edited module can reach, and the three steps that look at the world outside.
+RERUN = {"report", "identify", "recall", "promote"}
 STEPS = {
-    "identify", "ingest", "validate", "segment", "prepare", "adapt", "mine", "audit", "finetune",
-    "finetune_without_adaptation", "evaluate", "report", "register", "promote",
+    "identify", "ingest", "recall", "validate", "duplicates", "leaks", "data_report", "accept", "segment",
+    "prepare", "adapt", "mine", "audit", "validate_mine", "finetune", "finetune_without_adaptation",
+    "evaluate", "report", "register", "promote",
 }  # fmt: skip
 
 
@@ -79,6 +80,10 @@ class Checkout:
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stderr.strip().splitlines()[-1]
 
 
 def steps_that(words: str, output: str) -> set[str]:
@@ -137,6 +142,7 @@ print(json.dumps({
     "version": version.version, "aliases": version.aliases, "version_tags": version.tags,
     "vectors": vectors.tolist(), "signature": model.metadata.signature.to_dict(),
     "fingerprint": read_bundle(bundle_of("llara-retriever", version.version)).fingerprint,
+    "pages": {name: str(value) for name, value in last.run_metadata.items() if name.startswith("page_")},
     "lineage": {name: sorted(one.name for ones in step.inputs.values() for one in ones)
                 for name, step in last.steps.items()},
 }))
@@ -169,6 +175,9 @@ def test_pages_lie_where_the_table_says(checkout: Checkout, first: subprocess.Co
     assert "<script src=" not in audit and "tiny" in audit
     assert f"Negatives  {checkout.local / 'reports' / 'mining_audit.html'}" in first.stdout
     assert "every critical expectation holds" in (checkout.local / "reports" / "data_docs.html").read_text()
+    data = (checkout.local / "reports" / "data_report.html").read_text(encoding="utf-8")
+    assert "<script src=" not in data and "tiny" in data
+    assert f"Data       {checkout.local / 'reports' / 'data_report.html'}" in first.stdout
 
 
 def test_mlflow_has_one_run_with_parameters_metrics_curves_and_pages(
@@ -184,8 +193,20 @@ def test_mlflow_has_one_run_with_parameters_metrics_curves_and_pages(
     assert (
         "finetune/loss" in recorded["metrics"] and "finetune_without_adaptation/loss" in recorded["metrics"]
     )
-    pages = {"report.html", "data_docs.html", "mining_audit.html", "comparison.json"}
+    pages = {
+        "report.html", "data_docs.html", "data_report.html", "mining_audit.html", "validate_mine.html",
+        "comparison.json",
+    }  # fmt: skip
     assert pages <= set(recorded["artifacts"])
+    assert recorded["tags"]["page/data_docs"] == "data_docs.html"
+    assert recorded["tags"]["page/data_report"] == "data_report.html"
+    reports = (checkout.local / "reports").as_uri()
+    assert recorded["pages"]["page_data_docs"] == f"{reports}/data_docs.html"
+    assert recorded["pages"]["page_data_report"] == f"{reports}/data_report.html"
+    assert (
+        recorded["metrics"]["collection/rows_read"] == recorded["metrics"]["collection/rows_accepted"] == 64
+    )
+    assert recorded["metrics"]["leaks/evaluation_queries"] == 8
     assert 0 <= recorded["metrics"]["mine/suspected.share"] <= 1
     assert recorded["artifact_location"].startswith(checkout.local.as_uri())
     assert len(recorded["inputs"]) == 1
@@ -213,6 +234,8 @@ def test_the_version_says_where_it_comes_from(recorded: dict[str, Any]) -> None:
 def test_lineage_connects_the_steps(recorded: dict[str, Any]) -> None:
     lineage = recorded["lineage"]
     assert lineage["ingest"] == ["source_fingerprint"]
+    assert lineage["accept"] == ["duplicates", "ingested", "leaks"]
+    assert {"collection", "leaks"} <= set(lineage["evaluate"])
     assert lineage["finetune"] == ["adapted_model", "collection", "hard_negatives"]
     assert lineage["finetune_without_adaptation"] == ["base_model", "collection", "hard_negatives"]
     assert "registration" in lineage["promote"]
@@ -259,11 +282,30 @@ def test_data_that_breaks_a_rule_trains_nothing(
         target.write("test-comet\tnowhere\t1\n")
     done = checkout.launch(LLARA_TINY=str(broken))
     assert done.returncode == 2
-    assert steps_that("has started", done.stdout) == {"identify", "ingest", "validate"}
-    last = done.stderr.strip().splitlines()[-1]
+    assert steps_that("has started", done.stdout) == {"identify", "ingest"}
+    aside = checkout.local / "quarantine" / "tiny"
+    assert (aside / "quarantine" / "quarantine.arrow").is_file() and str(aside) in last_line(done)
+    last = last_line(done)
     assert last.startswith(f"llara: {broken / 'qrels' / 'test.tsv'}:18: ")
     assert "[known_document]" in last
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_changed_collection_is_compared_with_the_one_accepted_before(
+    checkout: Checkout, edited: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    docs = checkout.local / "reports" / "data_docs.html"
+    assert "no earlier accepted version" in docs.read_text(encoding="utf-8")
+    changed = write_tiny_beir(tmp_path / "changed")
+    corpus = changed / "corpus.jsonl"
+    corpus.write_text(corpus.read_text(encoding="utf-8").replace("lava", "magma"), encoding="utf-8")
+    done = checkout.launch(LLARA_TINY=str(changed))
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = docs.read_text(encoding="utf-8")
+    assert "no earlier accepted version" not in said and "drift" in said.lower()
+    back = checkout.launch()
+    assert back.returncode == 0
+    assert "no earlier accepted version" not in docs.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

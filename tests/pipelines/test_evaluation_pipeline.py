@@ -60,8 +60,32 @@ def test_one_round_is_the_pipeline_as_it_was(one: Steps) -> None:
 
     steps = one
     assert set(steps) == set(STEPS) - {"resolve"}
-    assert steps["mine"][1] == {"ingest", "adapt"}
-    assert steps["finetune"][1] == {"adapt", "ingest", "mine"}
+    assert steps["mine"][1] == {"accept", "adapt"}
+    assert steps["finetune"][1] == {"adapt", "accept", "mine", "validate_mine"}
+
+
+def test_nothing_is_computed_on_data_that_no_gate_has_passed(one: Steps) -> None:
+    assert one["ingest"][1] == {"identify"}
+    assert one["recall"][1] == {"ingest"}
+    assert one["validate"][1] == {"ingest", "recall"}
+    for name in ("duplicates", "leaks"):
+        assert one[name][1] == {"ingest", "validate"}
+    assert one["data_report"][1] == {"ingest", "duplicates", "leaks", "recall"}
+    assert one["accept"][1] == {"ingest", "duplicates", "leaks", "data_report"}
+    readers = ("segment", "prepare", "mine", "finetune", "finetune_without_adaptation", "evaluate", "promote")
+    assert all("accept" in one[name][1] and "ingest" not in one[name][1] for name in readers)
+    assert {"leaks"} <= one["evaluate"][1] & one["segment"][1]
+    assert one["validate_mine"][1] == {"accept", "mine"}
+
+
+def test_what_is_done_about_repeats_and_leaks_reads_nothing_again(compiled: Any, one: Steps) -> None:
+    from pipelines.training import training_pipeline
+
+    told = {"duplicates": {"policy": "keep_first"}, "leaks": {"action": "drop"}}
+    other = compiled(training_pipeline, {"collection": told})
+    changed = {name for name, (config, _) in other.items() if config.parameters != one[name][0].parameters}
+    # The first logs all settings, the others show them; of those that compute, only the two concerned.
+    assert changed == {"identify", "duplicates", "leaks", "report", "register"}
 
 
 def test_each_round_mines_with_the_model_before_and_starts_from_the_adapted_one(three: Steps) -> None:
@@ -69,10 +93,10 @@ def test_each_round_mines_with_the_model_before_and_starts_from_the_adapted_one(
 
     steps = three
     assert set(steps) == set(step_names(TrainingSettings.parse({"mine": {"rounds": 3}}, ""))) - {"resolve"}
-    assert steps["mine_round_2"][1] == {"ingest", "finetune"}
-    assert steps["mine_round_3"][1] == {"ingest", "finetune_round_2"}
-    assert steps["finetune_round_3"][1] == {"adapt", "ingest", "mine_round_3"}
-    assert steps["finetune_without_adaptation"][1] == {"prepare", "ingest", "mine"}
+    assert steps["mine_round_2"][1] == {"accept", "finetune"}
+    assert steps["mine_round_3"][1] == {"accept", "finetune_round_2"}
+    assert steps["finetune_round_3"][1] == {"adapt", "accept", "mine_round_3", "validate_mine_round_3"}
+    assert steps["finetune_without_adaptation"][1] == {"prepare", "accept", "mine", "validate_mine"}
     assert "finetune_round_3" in steps["register"][1] and "finetune" not in steps["register"][1]
     assert {"finetune_round_3", "mine_round_3"} <= steps["evaluate"][1]
     assert steps["audit_round_2"][1] == {"mine_round_2"}
@@ -193,7 +217,9 @@ def test_preflight_tells_what_is_missing_in_the_first_second(
 ) -> None:
     folder = str(write_tiny_beir(tmp_path / "tiny"))
     preflight.check(settings(folder, "pycode"), tmp_path / "local")
-    with pytest.raises(DataError, match="nowhere: no such folder; collections names a BEIR folder"):
+    with pytest.raises(
+        DataError, match="nowhere: no such folder; collections names a place in one of the formats"
+    ):
         preflight.check(settings(folder, str(tmp_path / "nowhere")), tmp_path / "local")
     with pytest.raises(ConfigError, match="LLARA_NOT_SET"):
         preflight.check(settings("${LLARA_NOT_SET}/data"), tmp_path / "local")

@@ -1,98 +1,151 @@
+"""Folders as artifacts: moved into a local store, streamed into a remote one, whole or not at all."""
+
 from __future__ import annotations
 
-import datetime
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
 import pytest
-from zenml.artifact_stores.local_artifact_store import LocalArtifactStore, LocalArtifactStoreConfig
-from zenml.enums import StackComponentType
 
 from llara_core.errors import DataError
+from steps import materializers
 from steps.materializers import MANIFEST, FolderArtifact, FolderMaterializer
+from tests.steps.stores import make_store
 
 
-class RemoteConfig(LocalArtifactStoreConfig):
-    """Files on this disk that the materializer must not touch by path."""
-
-    @property
-    def is_local(self) -> bool:
-        return False
-
-
-@pytest.fixture(params=[LocalArtifactStoreConfig, RemoteConfig], ids=["local", "remote"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> LocalArtifactStore:
+@pytest.fixture(params=["local", "remote", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    if request.param == "memory":
+        return make_store("memory", f"memory:///{tmp_path.name}-{os.getpid()}")
     (tmp_path / "store").mkdir()
-    now = datetime.datetime.now()
-    return LocalArtifactStore(
-        name="test",
-        id=uuid4(),
-        config=request.param(path=str(tmp_path / "store")),
-        flavor="local",
-        type=StackComponentType.ARTIFACT_STORE,
-        user=uuid4(),
-        created=now,
-        updated=now,
-    )
+    return make_store(request.param, str(tmp_path / "store"))
 
 
-def artifact(tmp_path: Path) -> FolderArtifact:
+def made_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "made"
     (folder / "sub").mkdir(parents=True)
     (folder / "a.txt").write_text("alpha")
     (folder / "sub" / "b.bin").write_bytes(bytes(range(256)) * 10)
-    return FolderArtifact.of(folder, facts={"rows": 3})
+    return folder
 
 
-def saved(store: LocalArtifactStore, tmp_path: Path) -> FolderMaterializer:
+def artifact(tmp_path: Path) -> FolderArtifact:
+    return FolderArtifact.of(made_folder(tmp_path), facts={"rows": 3})
+
+
+def materializer_of(store: Any) -> FolderMaterializer:
     uri = f"{store.path}/artifact"
     store.makedirs(uri)
-    materializer = FolderMaterializer(uri, store)
+    return FolderMaterializer(uri, store)
+
+
+def saved(store: Any, tmp_path: Path) -> FolderMaterializer:
+    materializer = materializer_of(store)
     materializer.save(artifact(tmp_path))
     return materializer
 
 
-def test_round_trip(store: LocalArtifactStore, tmp_path: Path) -> None:
+def overwrite(store: Any, uri: str, text: str) -> None:
+    with store.open(uri, "w") as sink:
+        sink.write(text)
+
+
+def test_round_trip(store: Any, tmp_path: Path) -> None:
     loaded = saved(store, tmp_path).load(FolderArtifact)
     assert (loaded.path / "a.txt").read_text() == "alpha"
-    assert (loaded.path / "sub" / "b.bin").stat().st_size == 2560
+    assert (loaded.path / "sub" / "b.bin").read_bytes() == bytes(range(256)) * 10
     assert loaded.facts == {"rows": 3}
-    in_place = loaded.path.is_relative_to(Path(store.path))
+    in_place = str(loaded.path).startswith(str(store.path))
     assert in_place == store.config.is_local
 
 
-def test_a_local_store_takes_the_files_over(tmp_path: Path, store: LocalArtifactStore) -> None:
+def test_what_is_stored_is_the_files_as_they_are(store: Any, tmp_path: Path) -> None:
+    materializer = saved(store, tmp_path)
+    with store.open(f"{materializer.uri}/content/sub/b.bin", "rb") as source:
+        assert source.read() == bytes(range(256)) * 10
+
+
+def test_a_local_store_takes_the_files_over(tmp_path: Path, store: Any) -> None:
     if not store.config.is_local:
         pytest.skip("a remote store gets a copy")
     made = artifact(tmp_path)
     inode = (made.path / "a.txt").stat().st_ino
-    uri = f"{store.path}/artifact"
-    store.makedirs(uri)
-    materializer = FolderMaterializer(uri, store)
+    materializer = materializer_of(store)
     materializer.save(made)
     assert not made.path.exists()
     assert (materializer.load(FolderArtifact).path / "a.txt").stat().st_ino == inode
 
 
-def test_a_cut_off_folder_is_not_taken_for_whole(store: LocalArtifactStore, tmp_path: Path) -> None:
-    materializer = saved(store, tmp_path)
+@pytest.mark.parametrize("given", [None, "hash-of-the-meaning"])
+def test_the_manifest_knows_every_hash_whoever_worked_it_out(
+    store: Any, tmp_path: Path, given: str | None
+) -> None:
+    from hashlib import sha256
+
+    made = FolderArtifact.of(made_folder(tmp_path), given)
+    assert all(("sha256" in one) == (given is None) for one in made.files.values())
+    materializer = materializer_of(store)
+    materializer.save(made)
+    with store.open(f"{materializer.uri}/{MANIFEST}", "r") as source:
+        manifest = json.loads(source.read())
+    assert manifest["files"]["a.txt"] == {"bytes": 5, "sha256": sha256(b"alpha").hexdigest()}
+    assert manifest["content_hash"] == made.content_hash == materializer.load(FolderArtifact).content_hash
+
+
+def test_on_its_way_to_a_remote_store_a_file_is_read_once(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if store.config.is_local:
+        pytest.skip("a local store moves")
+    made = FolderArtifact.of(made_folder(tmp_path), "hash-of-the-meaning")
+    monkeypatch.setattr(materializers, "_sha256", lambda path: pytest.fail(f"{path} is read once more"))
+    materializer = materializer_of(store)
+    materializer.save(made)
+    materializer.load(FolderArtifact)
+
+
+def test_a_file_that_changes_on_its_way_is_refused(store: Any, tmp_path: Path) -> None:
+    if store.config.is_local:
+        pytest.skip("a local store moves")
+    made = artifact(tmp_path)
+    (made.path / "a.txt").write_text("alphb")
+    with pytest.raises(DataError, match="changed while it was stored"):
+        materializer_of(store).save(made)
+
+
+def test_a_cut_off_folder_is_not_taken_for_whole(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    materializer = saved(make_store("remote", str(tmp_path / "store")), tmp_path)
     Path(materializer.uri, MANIFEST).unlink()
     with pytest.raises(DataError, match="no manifest"):
         materializer.load(FolderArtifact)
 
 
-def test_a_shortened_file_is_noticed(store: LocalArtifactStore, tmp_path: Path) -> None:
+def test_a_missing_file_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    for kind in ("local", "remote"):
+        materializer = saved(make_store(kind, str(tmp_path / "store")), tmp_path)
+        Path(materializer.uri, "content", "a.txt").unlink()
+        with pytest.raises(DataError, match="stored file is missing"):
+            materializer.load(FolderArtifact)
+
+
+def test_a_shortened_file_is_noticed(store: Any, tmp_path: Path) -> None:
     materializer = saved(store, tmp_path)
-    Path(materializer.uri, "content", "a.txt").write_text("al")
+    overwrite(store, f"{materializer.uri}/content/a.txt", "al")
     with pytest.raises(DataError, match="has 2 bytes, expected 5"):
         materializer.load(FolderArtifact)
 
 
-def test_a_changed_byte_is_noticed_after_download(store: LocalArtifactStore, tmp_path: Path) -> None:
+def test_a_changed_byte_is_noticed_after_download(store: Any, tmp_path: Path) -> None:
     if store.config.is_local:
         pytest.skip("in place, sizes alone are checked")
     materializer = saved(store, tmp_path)
-    Path(materializer.uri, "content", "a.txt").write_text("alphb")
+    overwrite(store, f"{materializer.uri}/content/a.txt", "alphb")
     with pytest.raises(DataError, match="SHA-256"):
         materializer.load(FolderArtifact)
 
@@ -112,3 +165,39 @@ def test_hash_is_of_names_and_content(tmp_path: Path) -> None:
 def test_an_empty_folder_is_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing or empty"):
         FolderArtifact.of(tmp_path)
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from steps.materializers import FolderArtifact, FolderMaterializer
+from tests.steps.stores import make_store
+
+kind, place, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+(place / "store").mkdir()
+(place / "made").mkdir()
+with (place / "made" / "big").open("wb") as sink:
+    for _ in range(size >> 20):
+        sink.write(bytes(1 << 20))
+store = make_store(kind, str(place / "store"))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+materializer = FolderMaterializer(f"{place}/store/artifact", store)
+materializer.save(FolderArtifact.of(place / "made", "meaning"))
+loaded = materializer.load(FolderArtifact)
+assert (loaded.path / "big").stat().st_size == size
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+if kind == "remote":
+    (loaded.path / "big").unlink()
+"""
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_memory_does_not_grow_with_the_folder(kind: str, tmp_path: Path) -> None:
+    """A folder of 192 MB, so one beyond any memory: nothing but a block is ever held."""
+    size = 192 << 20
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, kind, str(tmp_path), str(size)],
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    grown = int(done.stdout.split()[-1]) * 1024
+    assert grown < 32 << 20
