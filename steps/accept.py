@@ -8,9 +8,10 @@ from typing import Annotated
 
 from zenml import log_metadata, step
 
-from llara_core.data.collection import Collection
+from llara_core.data.collection import FACTS, Collection
 from llara_core.data.duplicates import deduplicate
 from llara_core.data.leaks import apply
+from llara_core.data.lineage import with_findings
 from steps import tracking
 from steps.caching import policy
 from steps.materializers import FolderArtifact, FolderMaterializer
@@ -44,18 +45,22 @@ def accept(
     found.raise_stop()
     before = open_collection(ingested)
     # Leaks first: they name documents as they were ingested.
-    after, counts = deduplicate(apply(before, found), open_duplicates(duplicates))
+    repeats = open_duplicates(duplicates)
+    after, counts = deduplicate(apply(before, found), repeats)
     counts |= _training_rows(before, after)
     log_metadata({"left_out": counts})
     tracking.log_metrics({f"accepted/{name}": value for name, value in counts.items()})
+    told = with_findings(after, duplicates=repeats.report, leaks=found.report)
     if after is before:
         folder = same_files(ingested.path, "collection")
         shutil.rmtree((folder / QUARANTINE).parent, ignore_errors=True)
+        (folder / FACTS).unlink()  # a link: writing to it would change the other artifact
+        told.seal(folder)
     else:
         logger.info("Left out: %s", ", ".join(f"{value} {name}" for name, value in counts.items() if value))
-        folder = after.save(new_folder("collection"))
+        folder = told.save(new_folder("collection"))
         shutil.copyfile(ingested.path / PROFILE, folder / PROFILE)
-    artifact = describe_collection(folder, after)
+    artifact = describe_collection(folder, told)
     return FolderArtifact(
         artifact.path,
         artifact.files,

@@ -66,7 +66,6 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument a model
         f"{data.name}/{settings.split}",
         data.content_hash,
         data.files.get("corpus", data.name),
-        data.corpus.slice(0, 1).select(["_id", "title", "text"]).to_pandas(),
         context="evaluation",
         facts=lineage(data),
     )

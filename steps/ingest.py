@@ -10,7 +10,6 @@ from zenml import log_metadata, step
 
 from llara_core.config import CollectionSettings
 from llara_core.data.intake import take_in
-from llara_core.data.lineage import lineage
 from llara_core.data.profile import profile
 from steps import tracking
 from steps.caching import policy
@@ -48,12 +47,4 @@ def ingest(source_fingerprint: str, settings: CollectionSettings) -> Annotated[F
     facts = {"name": collection.name, "content_hash": collection.content_hash, **counts}
     log_metadata({"source_fingerprint": source_fingerprint, **facts})
     tracking.log_metrics({f"collection/{name}": value for name, value in counts.items()})
-    tracking.log_dataset(
-        collection.name,
-        collection.content_hash,
-        settings.source,
-        collection.corpus.slice(0, 100).select(["_id", "title", "text"]).to_pandas(),
-        context="training",
-        facts=lineage(collection),
-    )
-    return store_ingested(folder, profile(collection))
+    return store_ingested(folder, profile(collection), settings.source)

@@ -65,7 +65,6 @@ def ingest_text(text_fingerprint: str, settings: TextSettings) -> Annotated[Fold
         text.name,
         text.content_hash,
         settings.source,
-        text.corpus.slice(0, 100).select(["_id", "title", "text"]).to_pandas(),
         context="adaptation",
         facts=lineage(text),
     )

@@ -65,6 +65,8 @@ def publish_evaluation(
     hashes = {
         str(one.facts["name"]): str(one.facts["data_hash"]) for one in collections if failure_of(one) is None
     }
+    for name, one in summary["collections"].items():
+        tracking.log_dataset(f"{name}/{one['split']}", hashes[name], name, context="evaluation")
     for system in systems:
         _tag(system, summary["collections"], hashes)
     page = open_page(comparison)

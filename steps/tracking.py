@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
+_TEXT_COLUMNS = ("_id", "title", "text")  # of every collection; MLflow shows them as the schema
 
 _PARAMETER_LIMIT = 6000  # characters that MLflow keeps of one parameter
 _said = False
@@ -78,7 +79,6 @@ def log_dataset(
     name: str,
     content_hash: str,
     source: str,
-    frame: Any,
     context: str,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
@@ -91,7 +91,6 @@ def log_dataset(
         name: of the collection.
         content_hash: hash of its content.
         source: where it came from, as the user wrote it.
-        frame: a pandas frame of a few rows, for the names of its columns.
         context: what it is used for: ``training``, ``adaptation`` or ``evaluation``.
         facts: of ``llara_core.data.lineage``; shown as the data set's profile.
     """
@@ -100,7 +99,7 @@ def log_dataset(
 
         from steps.tracked_dataset import CollectionDataset
 
-        dataset = CollectionDataset(name, content_hash, source, list(frame.columns), facts or {})
+        dataset = CollectionDataset(name, content_hash, source, list(_TEXT_COLUMNS), facts or {})
         mlflow.log_input(dataset, context=context, tags={"content_hash": content_hash})
 
 

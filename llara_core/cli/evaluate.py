@@ -63,7 +63,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one argument an option)
     override: Overrides = None,
     device: Device = None,
 ) -> None:
-    """Score a model: one collection gives one line, several give a table with published scores beside."""
+    """Score a model: one collection gives one line, several give a table with published scores beside.
+
+    Where a collection's training split gives queries away, the scores without them stand beside.
+    """
     settings = read_settings(config, override)
     for target in (output, results, cache):
         if target is not None:
@@ -81,22 +84,31 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one argument an option)
 
 
 def _one(judge: Judge, place: Place, settings: TrainingSettings, model: str, output: Path | None) -> None:
-    """Judge one collection: one line, and the four means as JSON."""
+    """Judge one collection: one line, a second where training leaks, and the four means as JSON."""
     from llara_core.evaluation.beir_runs import judge_or_raise
     from llara_core.evaluation.metrics import METRICS
+    from llara_core.evaluation.subsets import leak_free_cell
 
     if judge.results is None:
         judge = replace(judge, metrics=METRICS)
-    result = judge_or_raise(judge, place, settings.collection).result
+    outcome = judge_or_raise(judge, place, settings.collection)
+    result = outcome.result
     if result is None:
         raise RuntimeError(f"{place.name}: judged without a result")
     scores = {metric: result.means[metric] for metric in METRICS}
     counts = {"queries": len(result.query_ids), "documents": result.documents}
+    subsets = {
+        name: {key: means[key] for key in ("queries", *METRICS)} for name, means in outcome.leak_free.items()
+    }
     if output is not None:
-        write_json(output, {**scores, **counts})
+        write_json(output, {**scores, **counts, **({"leak_free": subsets} if subsets else {})})
     cells = [f"{metric} {value:.4f}" for metric, value in scores.items()]
     cells += [f"{what} {count}" for what, count in counts.items()]
     typer.echo(f"{result.collection}/{place.split} {model}: {', '.join(cells)}")
+    if subsets:
+        main, queries = METRICS[0], counts["queries"]
+        shown = [f"{name} {leak_free_cell(means, main, queries)}" for name, means in subsets.items()]
+        typer.echo(f"leak-free {main}: {', '.join(shown)}")
 
 
 def _many(judge: Judge, listed: list[Place], settings: TrainingSettings, output: Path | None) -> None:

@@ -24,6 +24,7 @@ import pyarrow.ipc
 from llara_core.data.lazy import ROWS_AT_A_TIME, LazyTexts
 from llara_core.errors import DataError
 
+FACTS = "collection.json"  # beside the tables of a saved collection
 CORPUS_SCHEMA = pa.schema(
     [
         ("_id", pa.string()),
@@ -165,7 +166,7 @@ class Collection:
             "unresolved_share": self.unresolved_share,
             "report": dict(self.report),
         }
-        (folder / "collection.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+        (folder / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
         return folder
 
     @classmethod
@@ -175,7 +176,7 @@ class Collection:
         Raises:
             DataError: the folder holds no saved collection, or a damaged one (``readable``).
         """
-        facts_file = folder / "collection.json"
+        facts_file = folder / FACTS
         if not facts_file.is_file():
             raise DataError("not a saved collection (collection.json is missing)", file=folder)
         try:

@@ -6,6 +6,7 @@ Names, hashes and counts only: no rows, and no places, which may be private.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llara_core.data.collection import Collection
@@ -40,6 +41,20 @@ def lineage(collection: Collection) -> dict[str, Any]:
             if isinstance(report.get(name), Mapping)
         },
     }
+
+
+def with_findings(collection: Collection, **reports: Mapping[str, Any]) -> Collection:
+    """The collection with the figures of ``duplicates`` and ``leaks`` in its report, without their examples.
+
+    Args:
+        collection: whose content hash stays what it is.
+        reports: ``duplicates`` and ``leaks``, as ``Duplicates.report`` and ``Leaks.report`` are.
+    """
+    keys = {"duplicates": _DUPLICATES, "leaks": _LEAKS}
+    figures = {
+        name: {key: report[key] for key in keys[name] if key in report} for name, report in reports.items()
+    }
+    return replace(collection, report={**collection.report, **figures})
 
 
 def joined(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from llara_core.evaluation.beir_sets import find_set, recognise
 from llara_core.evaluation.metrics import METRICS
 from llara_core.evaluation.mteb_json import FILE, mteb_json
 from llara_core.evaluation.results import SystemResult
+from llara_core.evaluation.subsets import LeakFree, judged_subsets, leak_free_means
 from llara_core.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+LEAK_FREE = "leak_free.json"  # beside a saved result, where training gives queries away
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Outcome:
         reused: whether an earlier result with the same model, data and protocol was taken.
         public: name of BEIR's set where the collection is all of it, or "": only then may published
             scores stand beside it.
+        leak_free: its scores on the leak-free subsets, see ``leak_free_means``; empty where the collection
+            has no training split, or that gives no query away.
     """
 
     place: Place
@@ -46,6 +52,7 @@ class Outcome:
     seconds: float = 0.0
     reused: bool = False
     public: str = ""
+    leak_free: LeakFree = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,13 +148,16 @@ def judge_or_raise(judge: Judge, place: Place, base: CollectionSettings | None =
         protocol={**protocol, **_identity(judge, data)},
     )
     result = replace(result, name=judge.name)
+    leak_free = leak_free_means(result, judged_subsets(collection, result))
     seconds = time.monotonic() - started
     if judge.results is not None:
-        extra = {FILE: mteb_json(result, seconds=seconds)} if "ndcg_at_10" in result.per_query else {}
+        extra: dict[str, Any] = {LEAK_FREE: leak_free} if leak_free else {}
+        if "ndcg_at_10" in result.per_query:
+            extra[FILE] = mteb_json(result, seconds=seconds)
         result.save(folder_of(judge, place), run=True, extra=extra)
     shown = ", ".join(f"{metric} {result.means[metric]:.4f}" for metric in METRICS if metric in result.means)
     logger.info("%s: %s in %.0f s", place.name, shown, seconds)
-    return Outcome(place, result, seconds=seconds, public=public)
+    return Outcome(place, result, seconds=seconds, public=public, leak_free=leak_free)
 
 
 def load_place(place: Place, base: CollectionSettings) -> Collection:
@@ -209,6 +219,8 @@ def _earlier(judge: Judge, place: Place, data: str) -> Outcome | None:
         return None
     try:
         result = SystemResult.load(folder_of(judge, place))
+        beside = folder_of(judge, place) / LEAK_FREE
+        leak_free = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     except (DataError, OSError, ValueError, KeyError) as error:
         logger.warning("%s: the earlier result cannot be read (%s); judged again", place.name, error)
         return None
@@ -221,4 +233,5 @@ def _earlier(judge: Judge, place: Place, data: str) -> Outcome | None:
     if any(result.protocol.get(key) != value for key, value in same.items()):
         logger.info("%s: judged before with another model, data or protocol; judged again", place.name)
         return None
-    return Outcome(place, result, reused=True, public=str(result.protocol.get("public", "")))
+    public = str(result.protocol.get("public", ""))
+    return Outcome(place, result, reused=True, public=public, leak_free=leak_free)

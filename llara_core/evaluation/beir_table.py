@@ -12,9 +12,14 @@ from llara_core.evaluation.beir_runs import Outcome
 from llara_core.evaluation.beir_sets import Anchor, anchors, beir_sets, find_set
 from llara_core.evaluation.results import SystemResult
 from llara_core.evaluation.significance import bootstrap_interval
+from llara_core.evaluation.subsets import leak_free_cell
 
 MAIN, RECALL, RECIPROCAL = "ndcg_at_10", "recall_at_100", "mrr_at_10"
 _ROUNDS = 2_000  # resamples of an interval
+_LEAK_FREE = (
+    "no_near_duplicate, unseen_documents: nDCG@10 on the queries that the training split does not give away "
+    "(how many); n/a: those are all or none"
+)
 
 
 def table_record(system: str, outcomes: Sequence[Outcome], *, seed: int = 0) -> dict[str, Any]:
@@ -29,9 +34,10 @@ def table_record(system: str, outcomes: Sequence[Outcome], *, seed: int = 0) -> 
         JSON-able: ``system``; ``rows``, each with ``set``, ``title``, ``split``, ``queries``, ``documents``,
         ``scores`` (metric to mean), ``low`` and ``high`` (95% interval of nDCG@10 over queries), ``anchors``
         (name to published nDCG@10; empty unless the whole public set was judged), ``error``, ``seconds``,
-        ``reused``; ``average`` over the rows without an error, with an anchor's own average where it has a
-        number for each of them; ``anchors`` with title and source; ``failed``, the number of rows with an
-        error.
+        ``reused``, and ``leak_free`` (see ``leak_free_means``) where a training split gives queries away,
+        in no row of several forums; ``average`` over the rows without an error, with an anchor's own
+        average where it has a number for each of them; ``anchors`` with title and source; ``failed``, the
+        number of rows with an error.
     """
     published = anchors()
     rows = [_row(group, published, seed) for group in _grouped(outcomes)]
@@ -47,15 +53,18 @@ def table_record(system: str, outcomes: Sequence[Outcome], *, seed: int = 0) -> 
 def render_table(record: Mapping[str, Any]) -> str:
     """Return the table of ``table_record`` as text for a terminal, with the sources below it."""
     shown = [one for one in record["anchors"] if any(one["name"] in row["anchors"] for row in record["rows"])]
-    head = ["set", "queries", "documents", "nDCG@10", "95% interval", "recall@100"]
+    subsets = list(dict.fromkeys(name for row in record["rows"] for name in row.get("leak_free", {})))
+    head = ["set", "queries", "documents", "nDCG@10", "95% interval", *subsets, "recall@100"]
     lines = [head + [one["title"] for one in shown]]
     for row in record["rows"]:
-        lines.append(_cells(row, shown))
+        lines.append(_cells(row, subsets, shown))
     if len(record["rows"]) > 1 and record["average"]["sets"]:
-        lines.append(_average_cells(record["average"], shown))
+        lines.append(_average_cells(record["average"], subsets, shown))
     text = _aligned(lines)
     failures = [f"{row['set']}: {row['error']}" for row in record["rows"] if row["error"]]
     notes = [f"failed: {failure}" for failure in failures]
+    if subsets:
+        notes.append(_LEAK_FREE)
     notes += _reciprocal_notes(record)
     if shown:
         notes.append("published scores, nDCG@10:")
@@ -96,6 +105,8 @@ def _row(group: Sequence[Outcome], published: Sequence[Anchor], seed: int) -> di
         "seconds": sum(one.seconds for one in group),
         "reused": all(one.reused for one in group),
     }
+    if results and len(group) == 1 and first.leak_free:
+        row["leak_free"] = {name: dict(means) for name, means in first.leak_free.items()}
     whole = bool(results) and all(one.public for one in group)
     expected = len(known.forums) if known is not None else 0
     if known is not None and whole and (not expected or len(group) == expected):
@@ -140,9 +151,10 @@ def _average(rows: Sequence[Mapping[str, Any]], published: Sequence[Anchor]) -> 
     return {"sets": len(rows), "scores": scores, "anchors": compared}
 
 
-def _cells(row: Mapping[str, Any], shown: Sequence[Mapping[str, str]]) -> list[str]:
+def _cells(row: Mapping[str, Any], subsets: Sequence[str], shown: Sequence[Mapping[str, str]]) -> list[str]:
     if row["error"]:
-        return [row["set"], "", "", "failed", "", "", *("" for _ in shown)]
+        return [row["set"], "", "", "failed", "", *("" for _ in subsets), "", *("" for _ in shown)]
+    leak_free = row.get("leak_free", {})
     scores = row["scores"]
     interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
     return [
@@ -151,16 +163,24 @@ def _cells(row: Mapping[str, Any], shown: Sequence[Mapping[str, str]]) -> list[s
         f"{row['documents']:,}",
         _number(scores.get(MAIN), 4),
         interval,
+        *(
+            leak_free_cell(leak_free[name], MAIN, row["queries"]) if name in leak_free else "-"
+            for name in subsets
+        ),
         _number(scores.get(RECALL), 4),
         *(_number(row["anchors"].get(one["name"]), 3) for one in shown),
     ]
 
 
-def _average_cells(average: Mapping[str, Any], shown: Sequence[Mapping[str, str]]) -> list[str]:
+def _average_cells(
+    average: Mapping[str, Any], subsets: Sequence[str], shown: Sequence[Mapping[str, str]]
+) -> list[str]:
     scores = average["scores"]
     anchored = [_number(average["anchors"].get(one["name"]), 3) for one in shown]
     count = f"average of {average['sets']}"
-    return [count, "", "", _number(scores.get(MAIN), 4), "", _number(scores.get(RECALL), 4), *anchored]
+    blank = ["" for _ in subsets]  # a mean over other queries of each set would compare with nothing
+    main, recall = _number(scores.get(MAIN), 4), _number(scores.get(RECALL), 4)
+    return [count, "", "", main, "", *blank, recall, *anchored]
 
 
 def _reciprocal_notes(record: Mapping[str, Any]) -> list[str]:

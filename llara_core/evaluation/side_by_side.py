@@ -21,6 +21,8 @@ number is a plain float or int; what is unknown is None. Schema 1::
             "model": str | None,              # as recorded in its protocol
             "per_query": [float] * Q}},
          "pairs": [pair],                     # one for each system but the baseline
+         "leak_free": [{"name": str, "queries": int,   # [] without the collection, or where nothing leaks
+            "systems": {system: float | None}}],       # mean on the subset
          "by_length": [group], "by_type": [group],     # [] without the collection
          "moved": [{"system": str, "baseline": str, "up": [moved] * <=5, "down": [moved] * <=5}]}
       ],
@@ -74,6 +76,7 @@ from llara_core.evaluation.side_by_side_checks import check_collection, comparab
 from llara_core.evaluation.side_by_side_queries import (
     SAME,
     kind_groups,
+    leak_free_scores,
     length_groups,
     moved_most,
     word_count,
@@ -182,6 +185,7 @@ def _collection(
         "query_texts": texts,
         "systems": {one.name: _system(one, collection, metric, seed) for one in systems},
         "pairs": [_pair(one, first, metric, seed) for one in systems[1:]],
+        "leak_free": leak_free_scores(collection, systems, metric),
         "by_length": [_group(group, marks, systems, metric, seed) for group, marks in by_length],
         "by_type": [_group(group, marks, systems, metric, seed) for group, marks in by_type],
         "moved": [

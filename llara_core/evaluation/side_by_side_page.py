@@ -80,7 +80,9 @@ def _tables(record: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, 
         tables[f"curve-{place}"] = text.curve_table(entry)
         tables[f"length-{place}"] = text.groups_table(entry["by_length"], "Length")
         tables[f"type-{place}"] = text.groups_table(entry["by_type"], "Type")
-    return {key: table for key, table in tables.items() if key in figures}
+    shown = {key: table for key, table in tables.items() if key in figures}
+    leak_free = text.leak_free_table(record)
+    return shown if leak_free is None else {**shown, "leak-free": leak_free}
 
 
 def _tiles(record: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llara_core.data.collection import Collection
 from llara_core.evaluation.examples import FOUND, KEPT, Reader
 from llara_core.evaluation.results import SystemResult
+from llara_core.evaluation.subsets import judged_subsets, leak_free_means
 
 LEAST_QUERIES = 20  # of a group that is shown apart: an interval over fewer says next to nothing
 LENGTH_GROUPS = 4  # at most
@@ -118,6 +120,34 @@ def kind_groups(texts: Sequence[str], least: int = LEAST_QUERIES) -> list[tuple[
     merged = [name if name in common else OTHER_KINDS for name in kinds]
     names = [name for name in (*KINDS, OTHER_KINDS) if merged.count(name) >= least]
     return [(name, np.array([one == name for one in merged], np.bool_)) for name in names]
+
+
+def leak_free_scores(
+    collection: Collection | None, systems: Sequence[SystemResult], metric: str
+) -> list[dict[str, Any]]:
+    """Return every system's mean on the leak-free subsets, to stand beside the official ones.
+
+    Args:
+        collection: of the results; None where it is not at hand.
+        systems: with the same queries in the same order.
+        metric: that is compared.
+
+    Returns:
+        ``name``, ``queries`` and ``systems`` (name to mean, None without a query) of each subset; empty
+        without the collection, without a training split, and where that gives no query away.
+
+    Source: issue 5, point 5.
+    """
+    subsets = {} if collection is None else judged_subsets(collection, systems[0])
+    means = {one.name: leak_free_means(one, subsets) for one in systems}
+    return [
+        {
+            "name": name,
+            "queries": first["queries"],
+            "systems": {system: found[name][metric] for system, found in means.items()},
+        }
+        for name, first in means[systems[0].name].items()
+    ]
 
 
 def moved_most(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llara_core.evaluation.metrics import METRICS
-from llara_core.evaluation.report_charts import metric_name
+from llara_core.evaluation.report_charts import metric_name, subset_name
 from llara_core.evaluation.report_text import (
     MISSING,
     NO_BREAK,
@@ -21,6 +21,7 @@ from llara_core.evaluation.report_text import (
     sentence,
     signed,
 )
+from llara_core.evaluation.subsets import leak_free_cell
 
 AVERAGE = "average"
 Table = dict[str, Any]  # {"head": [str], "rows": [[str]]}, the first column naming the row
@@ -115,6 +116,30 @@ def means_table(record: Mapping[str, Any]) -> Table:
     return {"head": head, "rows": rows}
 
 
+def leak_free_table(record: Mapping[str, Any]) -> Table | None:
+    """Every system's official mean and, beside it, those on the leak-free subsets with their sizes.
+
+    Collections whose training gives no query away are left out; None where that is all of them, and for
+    records from before the subsets were recorded.
+    """
+    entries = [entry for entry in record["collections"] if entry.get("leak_free")]
+    if not entries:
+        return None
+    names = list(dict.fromkeys(one["name"] for entry in entries for one in entry["leak_free"]))
+    head = ["Collection", "System", f"{metric_name(record['metric'])}, all queries", *map(subset_name, names)]
+    rows = []
+    for entry in entries:
+        subsets = {one["name"]: one for one in entry["leak_free"]}
+        for system, official in entry["systems"].items():
+            means = [
+                {"queries": subsets[name]["queries"], "mean": subsets[name]["systems"][system]}
+                for name in names
+            ]
+            cells = [leak_free_cell(one, "mean", entry["queries"]) for one in means]
+            rows.append([entry["name"], system, f"{official['mean']:.4f} ({entry['queries']:,})", *cells])
+    return {"head": head, "rows": rows}
+
+
 def differences_table(record: Mapping[str, Any]) -> Table:
     """Every pair on every collection, with all that says how sure and how large its difference is."""
     head = ["Collection", "System", "Against", "Difference", "95% interval", "p", "p after Holm",
@@ -174,14 +199,22 @@ def terminal(record: Mapping[str, Any]) -> Iterator[str]:
         rows += _terminal_rows(entry["name"], entry)
     if record["average"]:
         rows += _terminal_rows(AVERAGE, record["average"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield _plain("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    yield from _columns(rows)
+    leak_free = leak_free_table(record)
+    if leak_free is not None:
+        yield ""
+        yield from _columns([leak_free["head"], *leak_free["rows"]])
     yield ""
     for claim in claims(record):
         yield _plain(claim["text"])
     for note in record["notes"]:
         yield f"note: {_plain(note)}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield _plain("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _terminal_rows(name: str, entry: Mapping[str, Any]) -> list[list[str]]:

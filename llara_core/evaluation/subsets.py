@@ -7,7 +7,8 @@ test documents are positives of training queries. A score on all queries then sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ from llara_core.data.leaks_sides import Evaluation, Training
 from llara_core.data.leaks_subsets import near_pairs, subsets_of
 from llara_core.data.word_sets import similarities
 from llara_core.data_settings import LeakSettings
+from llara_core.errors import DataError
+from llara_core.evaluation.results import SystemResult, select
+
+logger = logging.getLogger(__name__)
+
+TRAIN = "train"  # the split that may give away what is judged
+LeakFree = dict[str, dict[str, float | int | None]]  # subset to its `queries` and the mean of each metric
 
 # Jaccard similarity of word sets above which two queries say much the same
 NEAR_DUPLICATE: float = LeakSettings().near_query
@@ -49,6 +57,77 @@ def leak_free_subsets(
     """
     evaluation, training = Evaluation.of(collection, split), Training.of(collection, train_split)
     return subsets_of(evaluation, training, near_pairs(evaluation.texts, training.texts, NEAR_DUPLICATE))
+
+
+def judged_subsets(collection: Collection, result: SystemResult) -> dict[str, NDArray[np.bool_]]:
+    """Return the leak-free subsets of the queries of a result; none is an answer too, never an error.
+
+    Args:
+        collection: that the result was made on.
+        result: of any system; the subsets are the same for all.
+
+    Returns:
+        Subset to marks [Q] in the order of the result's queries. Empty where there is no training split, it
+        cannot be used (logged: the official scores stand all the same), or it is itself what was judged.
+    """
+    if result.split == TRAIN or TRAIN not in collection.qrels:
+        return {}
+    try:
+        subsets = leak_free_subsets(collection, result.split, TRAIN)
+    except DataError as error:
+        logger.warning(
+            "%s: no leak-free scores, its training split cannot be used: %s", collection.name, error
+        )
+        return {}
+    places = {query: place for place, query in enumerate(collection.split_queries(result.split)[0])}
+    order = [places[query] for query in result.query_ids]
+    return {name: marks[order] for name, marks in subsets.items()}
+
+
+def leak_free_means(result: SystemResult, subsets: Mapping[str, NDArray[np.bool_]]) -> LeakFree:
+    """Return the scores of one system on the leak-free subsets, to stand beside its official ones.
+
+    Args:
+        result: its scores on the whole split.
+        subsets: what ``judged_subsets`` gave, in the order of the result's queries.
+
+    Returns:
+        Subset to ``queries``, how many it has, and the mean of every metric; None where it has no query.
+        Empty where training gives no query away: each subset is then the whole split.
+
+    Raises:
+        ValueError: a subset marks another number of queries than the result has.
+
+    Source: issue 5, point 5.
+    """
+    if any(len(marks) != len(result.query_ids) for marks in subsets.values()):
+        raise ValueError(
+            f"{result.collection}: the subsets mark other queries than the {len(result.query_ids)} judged"
+        )
+    if all(marks.all() for marks in subsets.values()):
+        return {}
+    found: LeakFree = {}
+    for name, marks in subsets.items():
+        chosen = select(result, marks)
+        means = {metric: float(values.mean()) if len(values) else None for metric, values in chosen.items()}
+        found[name] = {"queries": int(marks.sum()), **means}
+    return found
+
+
+def leak_free_cell(means: Mapping[str, float | int | None], metric: str, queries: int) -> str:
+    """Return a mean with the subset's size, ``0.5124 (104)``, or why there is none beside the official one.
+
+    Args:
+        means: of one subset, from ``leak_free_means``.
+        metric: its name.
+        queries: of the whole split.
+    """
+    count, value = means["queries"], means.get(metric)
+    if count == queries:
+        return "n/a (all)"  # the official score once more
+    if not count:
+        return "n/a (none)"
+    return "-" if value is None else f"{value:.4f} ({count:,})"
 
 
 def greatest_jaccard(texts: Iterable[str], others: Iterable[str]) -> NDArray[np.float64]:

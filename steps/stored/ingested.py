@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from llara_core.data.collection import Collection
+from llara_core.data.lineage import lineage
 from steps.materializers import FolderArtifact
 from steps.stored.collection import hash_of
 
 PROFILE, COUNTS, QUARANTINE = "profile.json", "quarantine/counts.json", "quarantine/quarantine.arrow"
 
 
-def store_ingested(folder: Path, profile: Mapping[str, Any]) -> FolderArtifact:
+def store_ingested(folder: Path, profile: Mapping[str, Any], source: str) -> FolderArtifact:
     """The folder that was read into, as an artifact.
 
     Args:
         folder: a saved collection with ``quarantine/``.
         profile: numbers by which a later version is compared with this one.
+        source: where it was read from, as the settings name it.
     """
     collection = Collection.load(folder)
     (folder / PROFILE).write_text(json.dumps(profile, sort_keys=True), encoding="utf-8")
@@ -32,6 +34,8 @@ def store_ingested(folder: Path, profile: Mapping[str, Any]) -> FolderArtifact:
         "data_hash": collection.content_hash,
         "documents": collection.corpus.num_rows,
         "report": dict(collection.report),
+        "source": source,
+        "lineage": lineage(collection),
     }
     # What was put aside belongs to the hash too: the pages that show it must be made anew. What training
     # uses goes by the accepted rows alone (``accept``).

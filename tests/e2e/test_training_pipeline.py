@@ -137,7 +137,7 @@ print(json.dumps({
     "runs": len(runs), "metrics": run.data.metrics, "params": run.data.params, "tags": run.data.tags,
     "artifacts": [one.path for one in client.list_artifacts(run.info.run_id)],
     "curve": [one.step for one in client.get_metric_history(run.info.run_id, "adapt/loss")],
-    "inputs": [one.dataset.digest for one in run.inputs.dataset_inputs],
+    "inputs": sorted([one.dataset.name, one.dataset.digest] for one in run.inputs.dataset_inputs),
     "artifact_location": experiment.artifact_location,
     "version": version.version, "aliases": version.aliases, "version_tags": version.tags,
     "vectors": vectors.tolist(), "signature": model.metadata.signature.to_dict(),
@@ -209,7 +209,8 @@ def test_mlflow_has_one_run_with_parameters_metrics_curves_and_pages(
     assert recorded["metrics"]["leaks/evaluation_queries"] == 8
     assert 0 <= recorded["metrics"]["mine/suspected.share"] <= 1
     assert recorded["artifact_location"].startswith(checkout.local.as_uri())
-    assert len(recorded["inputs"]) == 1
+    (trained_on, digest), (judged_on, same) = recorded["inputs"]
+    assert judged_on == f"{trained_on}/test" and digest == same
 
 
 def test_the_champion_is_loaded_from_code_and_answers(recorded: dict[str, Any]) -> None:

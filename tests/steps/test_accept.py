@@ -55,7 +55,7 @@ def made(place: Path, tmp_path: Path, policy: str = "mark", action: str = "mark"
     pytest.importorskip("rensa")
     folder = tmp_path / "ingested"
     collection = take_in(CollectionSettings(source=str(place)), folder).collection
-    ingested = store_ingested(folder, profile(collection))
+    ingested = store_ingested(folder, profile(collection), "here")
     repeats = find_duplicates(collection.passages, DuplicateSettings.parse({"policy": policy}, ""))
     found = find_leaks(
         collection, adaptation=collection.passages, settings=LeakSettings.parse({"action": action}, "")
@@ -94,7 +94,7 @@ def test_a_broken_row_more_changes_what_was_ingested_and_not_what_is_accepted(
     )
     folder = tmp_path / "2"
     collection = take_in(settings, folder).collection
-    ingested = store_ingested(folder, profile(collection))
+    ingested = store_ingested(folder, profile(collection), "here")
     assert open_counts(ingested)["quarantined"] == 1
     assert ingested.content_hash != before[0].content_hash
     assert open_profile(ingested) == open_profile(before[0])
