@@ -19,7 +19,13 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from llara_core.data_settings import DuplicateSettings, IngestSettings, LeakSettings, RulePolicy
+from llara_core.data_settings import (
+    DuplicateSettings,
+    IngestSettings,
+    LeakSettings,
+    PassageSettings,
+    RulePolicy,
+)
 from llara_core.errors import ConfigError
 from llara_core.mining_settings import MineSettings, ShareSettings, VetoSettings
 from llara_core.settings import Settings
@@ -28,9 +34,9 @@ from llara_core.training_settings import AdaptSettings, FinetuneSettings, LoraSe
 __all__ = [
     "AdaptSettings", "AdaptationSettings", "Bm25Settings", "CollectionSettings", "DuplicateSettings",
     "EvaluateSettings", "FinetuneSettings", "FromScratchSettings", "IngestSettings", "LeakSettings",
-    "LoraSettings", "MineSettings", "ModelSettings", "OptimizerSettings", "PromoteSettings",
-    "PycodeSettings", "RegistrySettings", "ShareSettings", "TemplateSettings", "TextSettings",
-    "TrainingSettings", "VetoSettings",
+    "LoraSettings", "MineSettings", "ModelSettings", "OptimizerSettings", "PassageSettings",
+    "PromoteSettings", "PycodeSettings", "RegistrySettings", "ShareSettings", "TemplateSettings",
+    "TextSettings", "TrainingSettings", "VetoSettings",
 ]  # fmt: skip
 
 DEFAULT_PACKAGES = (
@@ -73,6 +79,7 @@ class CollectionSettings(Settings):
     # Share of judgements that may name unknown queries or documents: ArguAna's official qrels have 0.4%.
     unresolved_share: float = Field(0.0, ge=0.0, le=1.0)
     ingest: IngestSettings = IngestSettings()  # what is done with rows that break a rule
+    passages: PassageSettings | None = None  # cut long documents into passages of so many tokens
     duplicates: DuplicateSettings = DuplicateSettings()  # documents that say the same
     leaks: LeakSettings = LeakSettings()  # evaluation queries and their passages that training shows
     pycode: PycodeSettings = PycodeSettings()

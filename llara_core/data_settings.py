@@ -161,11 +161,13 @@ class PassageSettings(Settings):
             there is no tokenizer. Special tokens and the prompt's are not counted: leave room for them.
         overlap: tokens at most, in whole sentences, that a passage repeats of the one before it.
         repeat_headers: put a table's header row before its rows in every later passage.
+        tokenizer: Hugging Face folder or id of the tokenizer that counts, best the model's; None: words.
     """
 
     tokens: int = Field(256, ge=8)  # a character may be 4 tokens, and a passage must move on
     overlap: int = Field(0, ge=0)
     repeat_headers: bool = True
+    tokenizer: str | None = None
 
     @field_validator("overlap")
     @classmethod

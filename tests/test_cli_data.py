@@ -228,6 +228,26 @@ def test_the_page_shows_what_was_put_aside(
     assert "<script src=" not in Path(f"{page}.2").read_text(encoding="utf-8")
 
 
+def test_long_documents_are_cut_into_passages_as_they_come_in(beir_folder: Path, tmp_path: Path) -> None:
+    whole = read_beir(beir_folder)
+    cut = ingested(beir_folder, tmp_path / "out", "--set", "collection.passages.tokens=8")
+    assert cut.corpus.num_rows > whole.corpus.num_rows
+    assert all(len(text.split()) <= 8 for text in cut.passages)
+    assert {one.split("#")[0] for one in cut.corpus_ids} == set(whole.corpus_ids)
+    said = dict.fromkeys(cut.qrels["test"]["corpus_id"].to_pylist())
+    assert set(said) <= set(cut.corpus_ids)  # judgements follow their documents
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_tokenizer_that_is_none_is_named(
+    beir_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--set", f"collection.passages.tokenizer={tmp_path / 'nothing'}"]
+    assert run(["data", "ingest", str(beir_folder), "-o", str(tmp_path / "out"), *asked]) == 2
+    assert "collection.passages.tokenizer" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_format_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "formats", "--json"]) == 0
     assert set(told(capsys)) == set(FORMATS)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,12 @@ from llara_core.data.formats import load_collection, open_source, source_fingerp
 from llara_core.data.ingest import ingest
 from llara_core.data.quarantine import FILE, SCHEMA
 from llara_core.data.raw import Source
-from llara_core.data_settings import IngestSettings
-from llara_core.errors import DataError
+from llara_core.data_settings import IngestSettings, PassageSettings
+from llara_core.errors import ConfigError, DataError
 from llara_core.files import new_folder
 
 SAVED, ASIDE, COUNTS = "collection.json", "quarantine", "counts.json"
+_Change = Callable[[Collection], Collection]
 TOTALS = ("read", "accepted", "quarantined", "flagged")
 
 
@@ -56,7 +59,7 @@ def take_in(
     workers: int = 1,
     source: Source | None = None,
     corpus_only: bool = False,
-    change: Callable[[Collection], Collection] | None = None,
+    change: _Change | None = None,
 ) -> Taken:
     """Read a collection into a folder that ``Collection.load`` opens.
 
@@ -67,12 +70,25 @@ def take_in(
         workers: processes that parse the built-in text; the result does not depend on it.
         source: read instead of what the settings name, by the same rules.
         corpus_only: leave queries and judgements unread.
-        change: made of the collection before it is kept, e.g. a split of its queries.
+        change: made of the collection before it is kept, e.g. a split of its queries; long documents are
+            cut into passages after it, where the settings say so.
 
     Raises:
         IngestStopped: more rows break a rule than allowed; the quarantine stands in the folder.
         DataError: a place is missing, its format unknown, or a part of it cannot be read.
     """
+    with _cutting(settings.passages, folder, change) as cut:
+        return _taken(settings, folder, workers, source, corpus_only, cut)
+
+
+def _taken(
+    settings: CollectionSettings,
+    folder: Path,
+    workers: int,
+    source: Source | None,
+    corpus_only: bool,
+    change: _Change | None,
+) -> Taken:
     place = settings.place
     if source is None and (place is None or _is_saved(place)):
         built = load_collection(settings, workers)
@@ -130,6 +146,42 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     file = folder / ASIDE / COUNTS
     record: dict[str, Any] | None = json.loads(file.read_text("utf-8")) if file.is_file() else None
     return record
+
+
+@contextmanager
+def _cutting(
+    settings: PassageSettings | None, folder: Path, change: _Change | None
+) -> Iterator[_Change | None]:
+    """The change, and after it long documents cut into passages, which lie in a file while this is open."""
+    if settings is None:
+        yield change
+        return
+    from llara_core.data.passages import split_corpus
+
+    tokenizer = _tokenizer(settings)  # before anything is read: a wrong name should fail at once
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as scratch:
+
+        def cut(collection: Collection) -> Collection:
+            changed = change(collection) if change else collection
+            return split_corpus(changed, settings, tokenizer, file=Path(scratch) / "corpus.arrow")
+
+        yield cut
+
+
+def _tokenizer(settings: PassageSettings) -> Any:
+    if settings.tokenizer is None:
+        return None
+    from transformers import AutoTokenizer
+
+    place = Path(settings.tokenizer).expanduser()
+    try:
+        return AutoTokenizer.from_pretrained(str(place) if place.is_dir() else settings.tokenizer)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"collection.passages.tokenizer: {settings.tokenizer!r} is no folder or id of a tokenizer: "
+            f"{str(error).splitlines()[0]}; name the folder of the model, or leave it out to count words"
+        ) from None
 
 
 def _is_saved(place: str) -> bool:
