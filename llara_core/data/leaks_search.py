@@ -95,7 +95,8 @@ class SoughtTexts:
         """Look for all texts in others, which are streamed.
 
         A text is found where ``coverage`` of its words stand in place and in order and at least
-        ``minimum_words`` of them, where all but one do, or where ``ngram`` of them stand in a row.
+        ``minimum_words`` of them, where all but one do, where ``ngram`` of them stand in a row, or where it
+        is all that the other text says (from three words on).
 
         Args:
             texts: N texts to look in.
@@ -109,19 +110,20 @@ class SoughtTexts:
         with Progress(description, total, "texts") as progress:
             for first, block in blocks(texts):
                 _, words = keys_and_words(block, keys=False)
-                found = self._leaking(self.find(words))
+                found = self._leaking(self.find(words), np.diff(words.starts))
                 parts.append(Found(found.queries, found.rows + first, found.shares))
                 progress.update(len(block))
         if not parts:
             return Found(_NONE, _NONE, np.zeros(0))
         return Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _leaking(self, matches: Matches) -> Found:
-        """The matches that are leaks, the greatest of each pair."""
+    def _leaking(self, matches: Matches, words: Rows) -> Found:
+        """The matches that are leaks, the greatest of each pair; the texts have so many words."""
         sizes = self.sizes[matches.queries]
         least = self._settings.minimum_words
         enough = matches.covered >= np.maximum(least, self._settings.coverage * sizes)
         enough |= (matches.covered >= sizes - 1) & (sizes >= least)
+        enough |= (matches.covered >= sizes) & (words[matches.texts] == sizes)  # nothing but the query
         if self._ngram is not None:
             enough |= matches.longest >= self._ngram
         queries, rows = matches.queries[enough], matches.texts[enough]

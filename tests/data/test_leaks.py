@@ -68,6 +68,13 @@ def test_a_query_of_four_words_does_not_alarm_inside_text_but_is_found_as_a_quer
     assert found.report["queries_too_short"] == 1 and found.drop_queries == ["t0"]
 
 
+@pytest.mark.parametrize("query", ["what is a cell", "heart rate variability"])
+def test_a_short_query_leaks_where_it_is_all_that_the_text_says(query):
+    sought = SoughtTexts([query], LeakSettings(), 13)
+    texts = [query, f"({query.title()}!)", f"{query} biology", query.rsplit(" ", 1)[0]]
+    assert sought.search(texts, "test").rows.tolist() == [0, 1]
+
+
 def test_thirteen_words_in_a_row_are_a_leak_of_a_long_query():
     words = [f"w{i}" for i in range(60)]
     long = " ".join(words)
