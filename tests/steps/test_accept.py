@@ -12,6 +12,7 @@ from llara_core.config import CollectionSettings, DuplicateSettings, LeakSetting
 from llara_core.data.duplicates import find_duplicates
 from llara_core.data.intake import take_in
 from llara_core.data.leaks import find_leaks
+from llara_core.data.lineage import lineage
 from llara_core.data.profile import profile
 from llara_core.errors import DataError
 from steps import accept as accept_module
@@ -77,6 +78,14 @@ def test_marks_alone_leave_the_same_files(beir_folder: Path, tmp_path: Path) -> 
     collection = open_collection(artifact)
     assert artifact.facts["data_hash"] == artifact.facts["source_hash"] == collection.content_hash
     assert artifact.content_hash == f"tiny-{collection.content_hash}"
+
+
+def test_models_will_remember_what_was_found(beir_folder: Path, tmp_path: Path) -> None:
+    parts = made(leaky(beir_folder), tmp_path)
+    told = lineage(open_collection(accepted(parts)))
+    assert told["leaks"]["leaking_queries"] > 0 and told["leaks"]["action"] == "mark"
+    assert told["duplicates"]["passages"] == told["documents"]
+    assert "leaks" not in open_collection(parts[0]).report  # the files are shared, this one is not
 
 
 def test_a_broken_row_more_changes_what_was_ingested_and_not_what_is_accepted(
