@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,6 +113,27 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finetune = ["finetune", *shared, "--model", f"{folder}/adapted", "-o", f"{folder}/finetuned"]
     assert run([*finetune, "--negatives", f"{folder}/negatives.jsonl"]) == 0
     return folder
+
+
+def _seed() -> None:
+    """Random numbers that a test draws without a seed of its own are the same in every run, and alone."""
+    random.seed(0)
+    for name in ("numpy.random", "torch"):
+        module = sys.modules.get(name)
+        if module is not None:  # importing them for a test that needs neither would only take time
+            getattr(module, "seed" if name == "numpy.random" else "manual_seed")(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """A model that a fixture makes does not depend on which test asked for it first."""
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """As above, for what the test itself draws."""
+    _seed()
 
 
 def pytest_unconfigure() -> None:

@@ -296,4 +296,5 @@ def test_interrupt_leaves_nothing_half_written(work, tmp_path, every, left):
     assert "llara: interrupted" in rest and "Traceback" not in rest
     assert [path.name for path in tmp_path.iterdir()] == left
     for step in tmp_path.glob("out.checkpoints/run-*/step-*"):
-        assert fault(step) is None, step
+        # One whose removal was interrupted is told by its name: no run takes it, and the next clears it away.
+        assert step.suffix == ".old" or fault(step) is None, step
