@@ -1,0 +1,1 @@
+"""Kept fresh and safe: gate, retraining, live pair, schedules, alerts, retention."""
