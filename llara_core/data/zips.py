@@ -54,7 +54,8 @@ def members_of(stream: IO[bytes], archive: Path | str) -> list[str]:
     """
     try:
         with zipfile.ZipFile(stream) as opened:
-            members = [one for one in opened.infolist() if not one.is_dir()]
+            # A member without a name, which only a damaged zip has, is nothing that could be asked for.
+            members = [one for one in opened.infolist() if one.filename and not one.is_dir()]
     except (OSError, ValueError, *BAD_ZIP) as error:
         _unreadable(archive, error)
     # Members may overlap, so that each looks honest and all together are a bomb.
