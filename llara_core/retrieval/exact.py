@@ -146,9 +146,15 @@ def _scan(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool, faiss:
     if faiss is None:
         _scan_blocks(queries, corpus, pool, Scanner)
         return
-    scan = FaissScanner(queries, corpus, pool, faiss)
-    for start in range(0, len(corpus), scan.block):
-        pool.add(scan(start, min(start + scan.block, len(corpus))))
+    scanner = FaissScanner(queries, corpus, pool, faiss)
+
+    def scan(start: int, end: int) -> None:
+        hits = scanner(start, end)
+        with pool.lock:
+            pool.add(hits)
+
+    for _ in in_order([partial(scan, start, end) for start, end in scanner.blocks]):
+        pass
 
 
 def _scan_blocks(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool, scanner: Any) -> bool:
@@ -156,21 +162,23 @@ def _scan_blocks(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool,
     scanners: SimpleQueue[Callable[[int, int], Hits]] = SimpleQueue()
     for _ in range(workers()):
         scanners.put(scanner(queries, corpus, pool))
-    blocks = list(_blocks(len(corpus), pool.k, scanner is BfloatScanner))
-    jobs = [partial(_scan_block, scanners, start, end) for start, end in blocks]
-    for (_, end), hits in zip(blocks, in_order(jobs), strict=True):
-        pool.add(hits)
-        if isinstance(pool, BfloatPool) and pool.crowded(end):
-            return False
-    return True
+    taken = 0
 
+    def scan(start: int, end: int) -> bool:
+        """Whether the search is to go on after this block."""
+        nonlocal taken
+        scanner = scanners.get()
+        try:
+            hits = scanner(start, end)
+        finally:
+            scanners.put(scanner)
+        with pool.lock:  # in any order: what is kept decides the time, never the answer
+            pool.add(hits)
+            taken += end - start
+            return not (isinstance(pool, BfloatPool) and pool.crowded(taken))
 
-def _scan_block(scanners: SimpleQueue[Callable[[int, int], Hits]], start: int, end: int) -> Hits:
-    scanner = scanners.get()
-    try:
-        return scanner(start, end)
-    finally:
-        scanners.put(scanner)
+    blocks = _blocks(len(corpus), pool.k, scanner is BfloatScanner)
+    return all(in_order([partial(scan, start, end) for start, end in blocks]))
 
 
 def _blocks(count: int, k: int, coarse: bool) -> Iterator[tuple[int, int]]:
@@ -191,7 +199,8 @@ def _settled(
     rows = np.zeros((len(queries), pool.k), np.int64)
     chosen, wide = pool.candidates(), queries.astype(np.float64)
     most = int(chosen.sum(axis=1).max())
-    step = max(1, min(_SETTLED_QUERIES, _SETTLED_NUMBERS // max(1, most)))
+    share = -(-len(queries) // workers())
+    step = max(1, min(_SETTLED_QUERIES, share, _SETTLED_NUMBERS // max(1, most)))
 
     def settle(first: int) -> None:
         some = slice(first, min(first + step, len(queries)))

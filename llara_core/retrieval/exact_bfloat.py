@@ -76,7 +76,6 @@ class BfloatPool(Pool):
         # 2D operations of a sum, with two to spare; four units more as for float32 products.
         self._by_length = off + (2 * dimension + 2 + 4) * _UNIT * whole
         self._by_rounding = whole + off
-        self.rounding = 0.0  # the greatest |c - c'| seen
         self.seen = self.first = 0
         self.hopeless = False  # a scanner saw it at its first block
 
@@ -96,7 +95,6 @@ class BfloatPool(Pool):
 
     def add(self, hits: Hits) -> None:
         """As ``Pool.add``."""
-        self.rounding = max(self.rounding, hits.rounding)
         counts = np.bincount(hits.query, minlength=len(self.held))
         self.seen += int(np.minimum(counts, self.width).sum())  # a few queries do not crowd the pool
         super().add(hits)
@@ -158,10 +156,10 @@ class BfloatScanner:
         out = self._products[: size * count].view(count, size)
         self._torch.mm(some, rounded.T, out=out)
         bits = out.view(self._torch.int16).numpy()
-        kth, first = pool.kth[queries], False
+        kth, first = pool.kth[queries].copy(), False
         if size > pool.k and np.isneginf(kth).all():  # the first block: sorted to find a floor
             kth = _kth(bits, pool.k)
-            pool.kth[queries] = kth
+            pool.learn(kth, queries, length, rounding)
             first = True
         above = self._above[: size * count].reshape(count, size)
         shift = _mark(bits, pool.floor(kth, length, queries, rounding), above)

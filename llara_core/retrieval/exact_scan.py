@@ -10,19 +10,21 @@ known roughly, a block of products needs no sorting: one comparison finds the fe
 from __future__ import annotations
 
 from functools import partial
+from threading import RLock, get_ident
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llara_core.errors import InputError
-from llara_core.retrieval.exact_threads import in_order
+from llara_core.retrieval.exact_threads import in_order, workers
 
 QUERY_BLOCK = 1024  # queries of one matrix product
 CORPUS_BLOCK = 4096  # documents of one matrix product: with 1,024 queries 16 MiB of scores
 FIRST_BLOCK = 4096  # documents sorted to find the first floor
 # Documents FAISS is given at once, where they lie; where it is given a float32 copy, a sixteenth of them.
 FAISS_BLOCK = 1 << 20
+SHARED_FROM = 1 << 15  # documents; FAISS alone shares the work of fewer among threads as well
 _UNDERFLOW = 1e-20  # squares of vectors as short as this lose digits in float32, or vanish
 LONGEST = 1e18  # of a vector: products of two such stay finite in float32
 _UNIT = 2.0**-24  # rounding of one float32 operation
@@ -60,7 +62,8 @@ class Pool:
         self.held = np.zeros(count, np.int64)
         self.kth = np.full(count, -np.inf, np.float32)  # the k-th best product seen, or less
         self.overflowed = np.zeros(count, bool)  # more candidates tie than the pool has places
-        self.longest = 0.0
+        self.longest = self.rounding = 0.0  # the greatest |c| and |c - c'| seen
+        self.lock = RLock()  # held by whoever changes the pool
         factor = (_DEVIATIONS * dimension**0.5 + _SPARE) * _UNIT
         self._unit = (factor * lengths(queries, "query")).astype(np.float64)
         self._flushed = dimension * _SMALLEST
@@ -78,9 +81,18 @@ class Pool:
         slack = self._unit[queries] * max(self.longest, longest) + self._flushed
         return np.asarray(kth - 2 * slack, np.float32)
 
+    def learn(self, kth: NDArray[np.float32], queries: slice, length: float, rounding: float = 0.0) -> None:
+        """Raise the floors to the k-th best products [Q] of a block whose hits are yet to be added.
+
+        The block's length comes first: a thread that reads the new floor allows for the error of the old.
+        """
+        with self.lock:
+            self.longest, self.rounding = max(self.longest, length), max(self.rounding, rounding)
+            np.maximum(self.kth[queries], kth, out=self.kth[queries])
+
     def add(self, hits: Hits) -> None:
         """Take the hits in; where a query has too many, only those above its raised floor are kept."""
-        self.longest = max(self.longest, hits.length)
+        self.longest, self.rounding = max(self.longest, hits.length), max(self.rounding, hits.rounding)
         query, row, score = hits[:3]
         counts = np.bincount(query, minlength=len(self.held))
         place = np.arange(len(query)) + (self.held - (np.cumsum(counts) - counts))[query]
@@ -159,11 +171,11 @@ class Scanner:
         size, count = len(block), len(some)
         scores, above = self._buffers(size, count)
         np.matmul(block, some.T, out=scores)  # documents first: BLAS is some per cent faster this way round
-        kth = self._pool.kth[queries]
+        kth = self._pool.kth[queries].copy()
         if size > self._pool.k and np.isneginf(kth).all():  # the first block: sorted to find a floor
             place = size - self._pool.k
             kth = np.partition(np.ascontiguousarray(scores.T), place, axis=1)[:, place]
-            self._pool.kth[queries] = kth
+            self._pool.learn(kth, queries, length)
         np.greater_equal(scores, self._pool.floor(kth, length, queries), out=above)
         found = true_places(above.reshape(-1))
         document, query = np.divmod(found, count)
@@ -187,6 +199,9 @@ class FaissScanner:
         pool: read for its floors.
         faiss: the module.
         spare: results asked for beyond k, so that a cut-off tie is rare.
+
+    Attributes:
+        blocks: (start, end) of the parts of the corpus, an equal share for each of several threads.
     """
 
     def __init__(
@@ -196,7 +211,12 @@ class FaissScanner:
         self._faiss, self._spare = faiss, spare
         self._gpu = faiss.StandardGpuResources() if faiss.get_num_gpus() else None
         as_it_is = corpus.dtype == np.float32 and corpus.flags.c_contiguous
-        self.block = FAISS_BLOCK if as_it_is else max(1, FAISS_BLOCK // 16)
+        shares = 1 if self._gpu or len(corpus) < SHARED_FROM else workers()
+        most = FAISS_BLOCK if as_it_is else max(1, FAISS_BLOCK // 16 // shares)
+        rounds = max(1, -(-len(corpus) // (most * shares)))
+        size = max(1, -(-len(corpus) // (rounds * shares)))
+        self.blocks = [(start, min(start + size, len(corpus))) for start in range(0, len(corpus), size)]
+        self._caller, self._threads = get_ident(), max(1, faiss.omp_get_max_threads() // shares)
 
     def __call__(self, start: int, end: int) -> Hits:
         """The hits among the documents from start to end.
@@ -208,13 +228,17 @@ class FaissScanner:
         block = np.ascontiguousarray(self._corpus[start:end], np.float32)
         parts = range(0, len(block), CORPUS_BLOCK)
         jobs = [partial(lengths, block[first : first + CORPUS_BLOCK], "document") for first in parts]
-        length = max(float(part.max()) for part in in_order(jobs))
+        if get_ident() == self._caller:
+            length = max(float(part.max()) for part in in_order(jobs))
+        else:
+            length = max(float(job().max()) for job in jobs)
+            faiss.omp_set_num_threads(self._threads)  # of OpenMP, for this thread of ours alone
         wide = min(pool.k + self._spare, len(block))
         arguments = (self._queries, block, wide, faiss.METRIC_INNER_PRODUCT)
         scores, rows = faiss.knn(*arguments) if self._gpu is None else faiss.knn_gpu(self._gpu, *arguments)
         if wide >= pool.k:
-            pool.kth = np.maximum(pool.kth, scores[:, pool.k - 1])
-        floor = pool.floor(pool.kth, length, slice(None))
+            pool.learn(scores[:, pool.k - 1], slice(None), length)
+        floor = pool.floor(pool.kth.copy(), length, slice(None))
         above = scores >= floor[:, None]
         cut = above[:, -1] & (wide < len(block))
         above[cut] = False

@@ -30,7 +30,7 @@ def in_order(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
         try:
             for job in jobs:
                 waiting.append(executor.submit(job))
-                if len(waiting) > count:
+                if len(waiting) > 2 * count:  # one slow job does not leave the others idle
                     yield waiting.pop(0).result()
             while waiting:
                 yield waiting.pop(0).result()

@@ -184,6 +184,36 @@ def test_all_ways_and_blockings_give_the_same_bits(monkeypatch):
                 assert found[0].tobytes() == expected[0].tobytes()
 
 
+@pytest.mark.parametrize("way", ["faiss", "numpy", "bfloat16"])
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_any_number_of_threads_gives_the_same_bits(way, kind, monkeypatch):
+    """Blocks end in whatever order the threads come to them; ties and copies lie in different blocks."""
+    pytest.importorskip({"faiss": "faiss", "numpy": "numpy", "bfloat16": "torch"}[way])
+    monkeypatch.setattr(exact_scan, "SHARED_FROM", 100)
+    rng = np.random.default_rng(7)
+    corpus = rng.normal(size=(30_011, 16)).astype(kind)
+    corpus[20_000:20_500] = corpus[:500]
+    queries = np.concatenate([rng.normal(size=(150, 16)), np.zeros((1, 16))]).astype(np.float32)
+    chosen = {"use_bfloat16": True} if way == "bfloat16" else {"use_faiss": way == "faiss"}
+    found = []
+    for threads in ("1", "2", "3", "4", "2", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        scores, rows = search(queries, corpus, 60, **chosen)
+        found.append((scores.tobytes(), rows.tobytes()))
+    assert len(set(found)) == 1
+
+
+def test_a_floor_is_not_published_before_the_error_it_allows_for():
+    """Another thread may use it for a block of short vectors before the hits of long ones are added."""
+    rng = np.random.default_rng(8)
+    queries, corpus = rng.normal(size=(2, 12, 8)).astype(np.float32)
+    corpus[:6] *= 1e6
+    pool = exact_scan.Pool(queries, 3, 12)
+    exact_scan.Scanner(queries, corpus, pool)(0, 6)
+    assert np.isfinite(pool.kth).all()
+    assert pool.longest == pytest.approx(np.linalg.norm(corpus[:6], axis=1).max(), rel=1e-5)
+
+
 @pytest.mark.parametrize("faiss", WAYS)
 def test_float16_corpus_in_a_file(tmp_path, faiss):
     rng = np.random.default_rng(5)
