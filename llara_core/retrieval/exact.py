@@ -177,14 +177,16 @@ def _scan_blocks(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool,
             taken += end - start
             return not (isinstance(pool, BfloatPool) and pool.crowded(taken))
 
-    blocks = _blocks(len(corpus), pool.k, scanner is BfloatScanner)
+    blocks = _blocks(len(corpus), pool.k, scanner is BfloatScanner, len(queries))
     return all(in_order([partial(scan, start, end) for start, end in blocks]))
 
 
-def _blocks(count: int, k: int, coarse: bool) -> Iterator[tuple[int, int]]:
+def _blocks(count: int, k: int, coarse: bool, queries: int) -> Iterator[tuple[int, int]]:
     """Blocks of the corpus: small at first, while the floors are still low and most products are hits."""
-    most = exact_bfloat.BLOCK if coarse else exact_scan.CORPUS_BLOCK
-    start, size = 0, max(most if coarse else exact_scan.FIRST_BLOCK, 2 * k)
+    most = exact_scan.CORPUS_BLOCK
+    if coarse:
+        most = exact_bfloat.BLOCK if queries >= exact_bfloat.MEASURED_FROM else exact_bfloat.FEW_BLOCK
+    start, size = 0, max(exact_bfloat.BLOCK if coarse else exact_scan.FIRST_BLOCK, 2 * k)
     while start < count:
         end = min(start + size, count)
         yield start, end

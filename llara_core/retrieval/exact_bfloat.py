@@ -4,7 +4,8 @@ Names of axes: Q queries, N documents, B documents of one block, D dimensions, W
 
 Such products take half the time of float32's. They are far coarser, but how coarse is known: with q', c'
 the rounded vectors, |q·c - q'·c'| <= |q - q'| |c| + |q'| |c - c'| (Cauchy and Schwarz), and the lengths of
-the differences are measured, not guessed. What they leave open is settled in float64. Vectors that all
+the differences are measured; with few queries, where looking at each document costs most, those of documents
+are bounded by the greatest error of a rounding instead. What they leave open is settled in float64. Vectors that all
 look alike leave too much of it: that is noticed at the first block, and the search starts anew in float32.
 """
 
@@ -20,14 +21,21 @@ from numpy.typing import NDArray
 from llara_core.retrieval.exact_scan import QUERY_BLOCK, Hits, Pool, lengths, norms, true_places
 
 BLOCK = 4096  # documents of one matrix product: with 1,024 queries 8 MiB of products
+FEW_BLOCK = 16384  # the same for few queries
+PIECE = 4096  # documents rounded at once: they stay in a core's cache
+# Queries from which rounding errors are measured, and not only bounded: it costs two more looks at each
+# document, and leaves fewer candidates of each query.
+MEASURED_FROM = 512
 PLACES_PER_RESULT = 3  # of the pool: more candidates than that are not worth settling
 _CROWDED_FIRST, _CROWDED = 2.0, 5.0  # hits per result: of the first block, and of every e-fold of documents
 _OVERFLOWED = 1 / 8  # of the queries: beyond it the whole search starts anew
 # Below these, rounding, checking and settling take as long as float32 products would (``worthwhile``).
-_LEAST_QUERIES, _LEAST_DIMENSION, _LEAST_PRODUCTS = 64, 192, 1 << 25
+_LEAST_QUERIES, _LEAST_DIMENSION = 64, 192
+_LEAST_PRODUCTS, _LEAST_FEW_PRODUCTS = 1 << 25, 1 << 22  # the second for few queries
 _LEAST_PER_RESULT = 256  # documents per result; below it most time goes into candidates
 _UNIT = 2.0**-24  # rounding of one float32 operation
 _OUTPUT = 2.0**-7  # a product is rounded to eight bits, up or down
+_HALF_STEP = 2.0**-8  # of a rounded number: the greatest relative error of eight significant bits
 _SMALLEST = 2.0**-126  # numbers below it may be flushed to zero
 
 
@@ -40,7 +48,8 @@ def worthwhile(queries: tuple[int, int], documents: int, k: int) -> bool:
         k: results per query.
     """
     count, dimension = queries
-    large = count >= _LEAST_QUERIES and dimension >= _LEAST_DIMENSION and count * documents >= _LEAST_PRODUCTS
+    least = _LEAST_PRODUCTS if count >= MEASURED_FROM else _LEAST_FEW_PRODUCTS
+    large = count >= _LEAST_QUERIES and dimension >= _LEAST_DIMENSION and count * documents >= least
     return large and documents >= _LEAST_PER_RESULT * k and native()
 
 
@@ -124,8 +133,15 @@ class BfloatScanner:
     """
 
     def __init__(self, queries: NDArray[np.float32], corpus: NDArray[Any], pool: BfloatPool) -> None:
-        self._count, self._corpus, self._pool = len(queries), corpus, pool
-        self._room = 0
+        import torch
+
+        self._count, self._corpus, self._pool, self._torch = len(queries), corpus, pool, torch
+        self._measured = len(queries) >= MEASURED_FROM
+        self._room, self._flushed = 0, corpus.shape[1] ** 0.5 * _SMALLEST
+        self._view: Any = None
+        # torch warns of read-only memory, as of a mapped file; that is copied block by block.
+        if corpus.dtype == np.float32 and corpus.flags.writeable and not self._measured:
+            self._view = torch.from_numpy(corpus)
 
     def __call__(self, start: int, end: int) -> Hits:
         """The hits among the documents from start to end.
@@ -135,26 +151,45 @@ class BfloatScanner:
         """
         size = end - start
         self._make_room(size)
-        block, rounded, off = self._block[:size], self._rounded[:size], self._off[:size]
-        np.copyto(block.numpy(), self._corpus[start:end])  # torch warns of a mapped file's read-only memory
-        length = float(lengths(block.numpy(), "document").max())
-        rounded.copy_(block)
-        off.copy_(rounded).sub_(block)
-        rounding = float(norms(off.numpy()).max()) + off.shape[1] ** 0.5 * _SMALLEST
+        pieces = [(first, min(first + PIECE, end)) for first in range(start, end, PIECE)]
+        found = [self._round(first, last, first - start) for first, last in pieces]
+        length, rounding = (max(one) for one in zip(*found, strict=True))
         parts = [
-            self._scan(slice(first, min(first + QUERY_BLOCK, self._count)), rounded, length, rounding)
+            self._scan(slice(first, min(first + QUERY_BLOCK, self._count)), size, length, rounding)
             for first in range(0, self._count, QUERY_BLOCK)
         ]
         query, row, score = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Hits(query, row + start, score, length, rounding)
 
+    def _round(self, start: int, end: int, place: int) -> tuple[float, float]:
+        """Round documents to bfloat16, into the block from this place on.
+
+        Returns:
+            The greatest length of a vector, and that of its difference to the rounded one, or more.
+        """
+        size = end - start
+        rounded = self._rounded[place : place + size]
+        if self._view is not None:
+            length = float(lengths(self._corpus[start:end], "document").max())
+            rounded.copy_(self._view[start:end])
+            return length, _HALF_STEP * length + self._flushed
+        block = self._block[:size]
+        np.copyto(block.numpy(), self._corpus[start:end])
+        length = float(lengths(block.numpy(), "document").max())
+        rounded.copy_(block)
+        if not self._measured:
+            return length, _HALF_STEP * length + self._flushed
+        off = self._off[:size]
+        off.copy_(rounded).sub_(block)
+        return length, float(norms(off.numpy()).max()) + self._flushed
+
     def _scan(
-        self, queries: slice, rounded: Any, length: float, rounding: float
+        self, queries: slice, size: int, length: float, rounding: float
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         pool, some = self._pool, self._pool.rounded[queries]
-        size, count = len(rounded), len(some)
+        count = len(some)
         out = self._products[: size * count].view(count, size)
-        self._torch.mm(some, rounded.T, out=out)
+        self._torch.mm(some, self._rounded[:size].T, out=out)
         bits = out.view(self._torch.int16).numpy()
         kth, first = pool.kth[queries].copy(), False
         if size > pool.k and np.isneginf(kth).all():  # the first block: sorted to find a floor
@@ -174,15 +209,15 @@ class BfloatScanner:
     def _make_room(self, size: int) -> None:
         if size <= self._room:
             return
-        import torch
-
-        shape, count = (size, self._corpus.shape[1]), size * min(self._count, QUERY_BLOCK)
-        self._torch: Any = torch
+        torch, dimension, count = self._torch, self._corpus.shape[1], size * min(self._count, QUERY_BLOCK)
         self._room = size
-        self._block, self._off = torch.empty(shape), torch.empty(shape)
-        self._rounded = torch.empty(shape, dtype=torch.bfloat16)
+        self._rounded = torch.empty((size, dimension), dtype=torch.bfloat16)
         self._products = torch.empty(count, dtype=torch.bfloat16)
         self._above = np.empty(count, bool)
+        if self._view is None:
+            self._block = torch.empty((PIECE, dimension))
+        if self._measured:
+            self._off = torch.empty((PIECE, dimension))
 
 
 def _mark(
