@@ -4,9 +4,10 @@ Names of axes: Q queries, N documents, B documents of one block, D dimensions, W
 
 Such products take half the time of float32's. They are far coarser, but how coarse is known: with q', c'
 the rounded vectors, |q·c - q'·c'| <= |q - q'| |c| + |q'| |c - c'| (Cauchy and Schwarz), and the lengths of
-the differences are measured; with few queries, where looking at each document costs most, those of documents
-are bounded by the greatest error of a rounding instead. What they leave open is settled in float64. Vectors that all
-look alike leave too much of it: that is noticed at the first block, and the search starts anew in float32.
+the differences are measured; with few queries, where looking at each document costs most, those of
+documents are bounded by the greatest error of a rounding instead. What they leave open is settled in
+float64. Vectors that all look alike leave too much of it: that is noticed at the first block, and the
+search starts anew in float32.
 """
 
 from __future__ import annotations
