@@ -13,7 +13,7 @@ WORKERS ?= -n auto --maxprocesses=4 --dist loadfile
 # One rule at a time: set-up, stack and run depend on each other's files.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run scifact evaluate test test-slow lint types format fuzz setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain docs
+.PHONY: help run scifact evaluate test test-slow lint types format fuzz setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain bench-gate docs
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,10 @@ bench: setup  ## measure against peers, and write docs/results/
 	@$(BIN)/python benchmarks/evaluation_memory.py
 	@$(BIN)/python benchmarks/duplicates.py
 	@$(BIN)/python benchmarks/leaks.py
+	@$(BIN)/python benchmarks/gate.py
+
+bench-gate: setup  ## does the promotion gate decide rightly? planted challengers, five minutes
+	@$(BIN)/python benchmarks/gate.py $(ARGS)
 
 bench-gain: setup  ## does adaptation pay? an hour or two; goes on where it was: make bench-gain ARGS="--data path/to/scifact --wikipedia articles.jsonl.gz"
 	@$(BIN)/python benchmarks/adaptation_gain.py --parallel $(ARGS)

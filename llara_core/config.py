@@ -28,6 +28,7 @@ from llara_core.data_settings import (
 )
 from llara_core.errors import ConfigError
 from llara_core.mining_settings import MineSettings, ShareSettings, VetoSettings
+from llara_core.promotion_settings import PromoteSettings
 from llara_core.settings import Settings
 from llara_core.training_settings import AdaptSettings, FinetuneSettings, LoraSettings, OptimizerSettings
 
@@ -239,13 +240,6 @@ class RegistrySettings(Settings):
     """Where the finished model goes."""
 
     model_name: str = "llara-retriever"
-
-
-class PromoteSettings(Settings):
-    """When the alias ``champion`` moves."""
-
-    metric: Literal["ndcg_at_10", "mrr_at_10", "recall_at_100", "map_at_100"] = "ndcg_at_10"
-    minimum_gain: NonNegativeFloat = 0.0
 
 
 class TrainingSettings(Settings):

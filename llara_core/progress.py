@@ -1,10 +1,13 @@
 """Progress of long work: a bar with the time left on a terminal, a plain line now and then elsewhere.
 
-Everything goes to stderr, so that a command's stdout stays clean for pipes.
+Everything goes to stderr, so that a command's stdout stays clean for pipes. Where the log is JSON
+(``LLARA_LOG_FORMAT``), a line is a record of it.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -16,6 +19,8 @@ from typing_extensions import Self
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 PLAIN_INTERVAL = 10.0  # seconds between two plain lines: enough for a log file, not a flood
@@ -47,7 +52,7 @@ class Progress:
     def __enter__(self) -> Self:
         """Start the clock, and the bar if stderr is a terminal."""
         self._started = self._last = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _structured():
             self._bar = _terminal_bar()
             self._bar.start()
             self._task = self._bar.add_task(self.description, total=self.total, note="")
@@ -109,7 +114,11 @@ class Progress:
         if self._fields:
             parts.append(self._note())
         self._wrote = True
-        sys.stderr.write(f"{self.description}: {', '.join(parts)}\n")
+        line = f"{self.description}: {', '.join(parts)}"
+        if _structured():
+            logger.info(line)
+            return
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
@@ -153,6 +162,11 @@ def _terminal_bar() -> RichProgress:
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
     )
+
+
+def _structured() -> bool:
+    """Whether the log is JSON; ``llara_core.operations.logs`` sets it up."""
+    return os.environ.get("LLARA_LOG_FORMAT") == "json"
 
 
 def _shown(value: object) -> str:

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from llara_core.errors import LlaraError
-from pipelines import environment
+from llara_core.errors import ConfigError, LlaraError
+from llara_core.operations import alerts, logs
+from pipelines import environment, unattended
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and every log line.")]
@@ -61,6 +62,17 @@ def evaluation(
 
 
 @app.command()
+def retraining(
+    config: Config = Path("configs/retraining.yaml"),
+    stack: Stack = None,
+    no_cache: NoCache = False,
+    debug: Debug = False,
+) -> None:
+    """Look at corpus, queries and champion; train, refresh the live index, or do nothing."""
+    _exit(lambda: _run("retraining", config, stack, no_cache, debug), debug, "tick failed")
+
+
+@app.command()
 def stack(debug: Debug = False) -> None:
     """Import the stack llara-local and write .local/env."""
     _exit(_stack, debug)
@@ -76,11 +88,13 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
     quiet.before_imports()
     from rich.console import Console
 
-    from pipelines import evaluation_outcome, outcome, run_configuration, stacks
+    from pipelines import evaluation_outcome, outcome, retraining_outcome, run_configuration, stacks
+    from steps import hooks
 
     steps, pipeline = _pipeline(kind)
     if not debug:
         quiet.hush()
+    hooks.structured_logs()
     run_configuration.check(config, steps, settings_type)
     identity = stacks.stack_id(stack_name) if stack_name else stacks.ensure_local_stack()
     # The choice holds for this process alone; the user's active stack stays what it is.
@@ -93,7 +107,11 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
             # What an evaluation could judge is shown, whatever else of it failed.
             run, incomplete = evaluation_outcome.unfinished_run(kind, _chain(error)), error
     console = Console(width=None if sys.stdout.isatty() else 132)
-    shown = {"training": outcome.show, "adaptation": outcome.show_adaptation}
+    shown = {
+        "training": outcome.show,
+        "adaptation": outcome.show_adaptation,
+        "retraining": retraining_outcome.show,
+    }
     shown.get(kind, evaluation_outcome.show)(run, console)
     console.print(f"[bold]Took[/]       {time.monotonic() - started:.0f} s", highlight=False)
     if incomplete is not None:
@@ -107,15 +125,25 @@ def _check(kind: str, config: Path) -> Any:
     """
     from llara_core.config import AdaptationSettings, TrainingSettings
     from llara_core.evaluation_settings import EvaluationSettings
+    from llara_core.retraining_settings import RetrainingSettings
     from llara_core.settings import load_yaml
     from pipelines import preflight
 
-    kinds: dict[str, Any] = {"training": TrainingSettings, "adaptation": AdaptationSettings}
-    settings_type = kinds.get(kind, EvaluationSettings)
+    kinds: dict[str, Any] = {
+        "training": TrainingSettings,
+        "adaptation": AdaptationSettings,
+        "evaluation": EvaluationSettings,
+        "retraining": RetrainingSettings,
+    }
+    settings_type = kinds[kind]
     settings = settings_type.parse(load_yaml(config).get("parameters"), "parameters")
-    preflight.check(settings, environment.local_folder())
+    needed = settings
+    if kind == "retraining":  # a tick needs what its training needs: data and a start
+        needed = settings.trained(environment.REPOSITORY)
+        settings.indexing_values(environment.REPOSITORY)
+    preflight.check(needed, environment.local_folder())
     environment.apply()
-    preflight.check_registry(settings)
+    preflight.check_registry(needed)
     environment.write_files()
     return settings_type
 
@@ -131,6 +159,13 @@ def _pipeline(kind: str) -> tuple[Any, Any]:
         from pipelines.evaluation import step_names as evaluation_step_names
 
         return evaluation_step_names, evaluation_pipeline
+    if kind == "retraining":
+        from pipelines.retraining import STEPS as RETRAINING_STEPS
+        from pipelines.retraining import retraining_pipeline
+
+        return RETRAINING_STEPS, retraining_pipeline
+    if kind != "adaptation":
+        raise ConfigError(f"no pipeline is called {kind!r}")
     from pipelines.adaptation import STEPS as ADAPTATION_STEPS
     from pipelines.adaptation import adaptation_pipeline
 
@@ -147,7 +182,7 @@ def _stack() -> None:
     _say(f"Stack {stacks.LOCAL_STACK} is ready; `source {files[0]}` shows it to your shell.")
 
 
-def _exit(work: Any, debug: bool) -> None:
+def _exit(work: Any, debug: bool, kind: alerts.Kind = "run failed") -> None:
     """Run the work; an error becomes one message and an exit code.
 
     0 all went well, 1 failed or interrupted, 2 the user's input cannot be used.
@@ -160,7 +195,9 @@ def _exit(work: Any, debug: bool) -> None:
         code, message = _judge(error)
         if debug:
             traceback.print_exc()
-        _say(f"llara: {message}")
+        _say(f"llara: {message}", "ERROR")
+        if not message.startswith("interrupted"):
+            unattended.alarm(message, kind)
         sys.exit(code)
 
 
@@ -183,9 +220,8 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def _say(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+def _say(message: str, level: str = "INFO") -> None:
+    logs.say(message, level)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from llara_core.config import REGISTRY, AdaptationSettings
 from pipelines.options import for_stack, readable_errors
 from steps.adapt import adapt
 from steps.hold_out import hold_out
+from steps.hooks import HOOKS
 from steps.identify_text import identify_text
 from steps.ingest_text import ingest_text
 from steps.judge_adaptation import judge_adaptation
@@ -26,7 +27,7 @@ STEPS = (
 )  # fmt: skip
 
 
-@pipeline(name="adaptation", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="adaptation", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def adaptation_pipeline(
     seed: int = 0,

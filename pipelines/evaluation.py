@@ -14,6 +14,7 @@ from pipelines.judged import Judged, judged_collections
 from pipelines.options import for_stack, readable_errors
 from steps.admit import admit
 from steps.all_judged import all_judged
+from steps.hooks import HOOKS
 from steps.identify_collection import identify_collection
 from steps.identify_system import identify_system
 from steps.judge_system import judge_system
@@ -34,7 +35,7 @@ def step_names(settings: EvaluationSettings) -> tuple[str, ...]:
     )
 
 
-@pipeline(name="evaluation", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="evaluation", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def evaluation_pipeline(  # noqa: PLR0913, PLR0917 - the fields of EvaluationSettings
     seed: int = 0,

@@ -62,8 +62,10 @@ def show(run: Any, console: Console) -> None:
         audit = publish_page(_output(run, step, "mining_audit"), audit_page_of(step))
         console.print(f"[bold]Negatives[/]  {audit}", highlight=False, soft_wrap=True)
     if promotion["promoted"]:
+        arm = promotion["system"] if promotion["system"] == WITHOUT_ADAPTATION else None
+        step = "finetune_without_adaptation" if arm else last_round(run.steps)
         folders = (
-            _output(run, last_round(run.steps), "finetuned_model"),
+            _output(run, step, "finetuned_model"),
             _output(run, "accept", "collection"),
         )
         command = champions.search_command(promotion["name"], *(one.path for one in folders))

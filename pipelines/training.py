@@ -16,6 +16,8 @@ from steps.data_report import data_report
 from steps.duplicates import duplicates
 from steps.evaluate import evaluate
 from steps.finetune import finetune
+from steps.gauge import gauge
+from steps.hooks import HOOKS
 from steps.identify import identify
 from steps.ingest import ingest
 from steps.leaks import leaks
@@ -33,7 +35,7 @@ from steps.validate_negatives import validate_negatives
 STEPS = (
     "identify", "ingest", "recall", "validate", "duplicates", "leaks", "data_report", "accept", "segment",
     "prepare", "adapt", "mine", "audit", "validate_mine", "finetune", "finetune_without_adaptation",
-    "evaluate", "report", "register", "promote", "resolve",
+    "evaluate", "register", "gauge", "promote", "report", "resolve",
 )  # fmt: skip
 REPEATED = ("mine", "audit", "validate_mine", "finetune")  # once a round
 
@@ -49,7 +51,7 @@ def step_names(settings: TrainingSettings) -> tuple[str, ...]:
     return (*STEPS, *(round_id(step, number) for number in rounds for step in REPEATED))
 
 
-@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def training_pipeline(  # noqa: PLR0913, PLR0917 - the fields of TrainingSettings
     seed: int = 0,
@@ -80,7 +82,7 @@ def _wire(settings: TrainingSettings) -> None:
     process to process when there are several.
     """
     seed = settings.seed
-    collection, leaked = _data(settings)
+    collection, leaked = data_steps(settings)
     passages = for_stack(segment)(collection=collection, leaks=leaked)
     start: dict[str, Any] = {}
     if settings.model.base is not None and settings.model.base.startswith(REGISTRY):
@@ -99,17 +101,26 @@ def _wire(settings: TrainingSettings) -> None:
         collection=collection, leaks=leaked, negatives=negatives[-1], settings=settings.evaluate, **models
     )
     configuration = settings.model_dump(mode="json", exclude={"promote"})
-    for_stack(report)(comparison=comparison, configuration=configuration)
+    judged = {"comparison": comparison, "leaks": leaked}
+    unadapted = models.get("finetuned_without_adaptation")
     registration = for_stack(register)(
-        model=finetuned, comparison=comparison, name=settings.registry.model_name, configuration=configuration
-    )
-    for_stack(promote)(registration=registration, collection=collection, settings=settings.promote)
+        model=finetuned, name=settings.registry.model_name, configuration=configuration,
+        choosing=settings.promote.choosing, **judged,
+        **({} if unadapted is None else {"unadapted": unadapted}),
+    )  # fmt: skip
+    evidence = for_stack(gauge)(
+        registration=registration, collection=collection, settings=settings.promote,
+        evaluation=settings.evaluate, **judged,
+    )  # fmt: skip
+    promotion = for_stack(promote)(registration=registration, evidence=evidence, settings=settings.promote)
+    for_stack(report)(comparison=comparison, configuration=configuration, promotion=promotion)
 
 
-def _data(settings: TrainingSettings) -> tuple[Any, Any]:
+def data_steps(settings: TrainingSettings) -> tuple[Any, Any]:
     """Read, judge and accept the data; returns the collection and what leaks in it.
 
-    The page is made before ``accept``, so that it is there when a gate says stop.
+    The page is made before ``accept``, so that it is there when a gate says stop. The retraining looks at
+    what these steps give, so that a training which follows finds them in the cache.
     """
     told = settings.collection
     lengths = {key: getattr(settings.model, key) for key in ("passage_length", "query_length")}

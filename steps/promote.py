@@ -1,35 +1,33 @@
-"""Promote: the alias ``champion`` moves only to a version that is better on the same data."""
+"""Promote: the alias ``champion`` moves only to a version that passes the gate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from zenml import step
 
 from llara_core.config import PromoteSettings
-from llara_core.evaluation.beir import DenseSystem, evaluate_system
-from llara_core.model.retriever import Retriever
+from llara_core.operations.decision import Verdict
+from llara_core.operations.gate import PROMOTE, REFUSE, SKIP, judge
+from llara_core.operations.gate_evidence import Evidence
 from steps import registry, tracking
+from steps.alerting import Alert, alert
 from steps.caching import never
-from steps.materializers import FolderArtifact
 from steps.promotion import Decision, record
-from steps.registry import Score
-from steps.stored.collection import open_collection
-from steps.workspace import vectors_folder
 
 
 @step(enable_cache=False, cache_policy=never())
 def promote(
-    registration: dict[str, Any], collection: FolderArtifact, settings: PromoteSettings
+    registration: dict[str, Any], evidence: dict[str, Any], settings: PromoteSettings
 ) -> Annotated[dict[str, Any], "promotion"]:
     """The decision; never cached, since the registry may have changed, and safe to repeat.
 
     Args:
         registration: what ``register`` gave.
-        collection: the data of this run, on which a champion of older data is judged again.
-        settings: metric and least gain.
+        evidence: what ``gauge`` gave.
+        settings: the gate's rules.
     """
     tracking.log_missing_metrics(
         {
@@ -39,70 +37,54 @@ def promote(
         }
     )
     name, number = registration["name"], registration["version"]
+    facts = {"name": name, "version": number, "system": registration["system"], "arm": registration["arm"]}
     if number is None or not (tracking.active_run_id() and registry.registry_is_mlflow()):
-        return {**asdict(Decision(False, "no version was registered")), "name": name, "version": None}
+        reason = "no version was registered: the stack has no MLflow model registry and experiment tracker"
+        alert(Alert("promotion skipped", f"{name}: nothing to promote", reason, "warning", {"model": name}))
+        return {**facts, **_told(Verdict(SKIP, "no version was registered")), "version": None}
+    registry.finish_move(name)
     champion = registry.version_of(name, registry.CHAMPION)
-    challenger = Score(
-        registration["scores"]["finetuned"][settings.metric],
-        registration["collection"],
-        registration["data_hash"],
-        registration["split"],
-    )
-    if champion is not None and str(champion.version) == str(number):
-        decision = Decision(True, champion.tags.get(registry.REASON, "it is the champion already"))
+    present = None if champion is None else str(champion.version)
+    if champion is not None and present == str(number):
+        verdict = earlier(champion.tags)
     else:
-        rejudge = lambda: _judge_again(name, champion, collection, challenger, settings)  # noqa: E731
-        present = registry.score_of(champion, settings.metric) if champion is not None else None
-        decision = decide(challenger, champion is not None, present, settings, rejudge)
-        if decision.promoted:
-            registry.move_champion(name, number, None if champion is None else str(champion.version))
-    record(name, number, decision)
-    return {**asdict(decision), "name": name, "version": number}
+        verdict = decide(evidence, present, settings)
+        if verdict.action == PROMOTE:
+            registry.move_champion(name, number, present)
+    record(name, number, Decision(verdict.action == PROMOTE, verdict.reason), verdict)
+    return {**facts, **_told(verdict)}
 
 
-def decide(
-    challenger: Score,
-    has_champion: bool,
-    champion: Score | None,
-    settings: PromoteSettings,
-    rejudge: Callable[[], float],
-) -> Decision:
-    """Compare a new version with the present champion.
+def decide(evidence: Mapping[str, Any], champion: str | None, settings: PromoteSettings) -> Verdict:
+    """Judge the evidence, if it is about the champion of this moment.
 
     Args:
-        challenger: the new version's score.
-        has_champion: whether the alias is taken.
-        champion: what the champion's tags say; None when they say nothing.
-        settings: metric and least gain.
-        rejudge: measures the champion on the challenger's data, in the same metric.
+        evidence: what ``gauge`` gave.
+        champion: the version behind the alias now; None where the alias is free.
+        settings: the gate's rules.
     """
-    if not has_champion:
-        return Decision(True, "there was no champion yet")
-    if champion is None:
-        return Decision(False, "the present champion carries no scores of ours; move the alias by hand")
-    if champion.collection != challenger.collection or champion.split != challenger.split:
-        return Decision(
-            False,
-            f"the present champion is judged on {champion.collection}/{champion.split}, this version on "
-            f"{challenger.collection}/{challenger.split}: not comparable; registry.model_name keeps both",
+    # No evidence: the version was the champion itself when it was gauged.
+    judged = evidence["champion"] if evidence else "this one"
+    if judged != champion:
+        return Verdict(
+            REFUSE,
+            f"the champion changed while this version was judged (against version {judged or 'none'}, now "
+            f"{champion or 'none'}); the same command judges it against the present one",
         )
-    same = champion.data_hash == challenger.data_hash
-    present = champion.value if same else rejudge()
-    gain = challenger.value - present
-    words = f"{settings.metric} {challenger.value:.4f} against the champion's {present:.4f}"
-    if not same:
-        words += " (judged again on the present data)"
-    if gain > settings.minimum_gain:
-        return Decision(True, f"{words}: better by {gain:.4f}")
-    least = f"more than {settings.minimum_gain} is asked for" if settings.minimum_gain else "not better"
-    return Decision(False, f"{words}: {least}")
+    return judge(Evidence.of(evidence), settings)
 
 
-def _judge_again(
-    name: str, champion: Any, collection: FolderArtifact, challenger: Score, settings: PromoteSettings
-) -> float:
-    data = open_collection(collection)
-    retriever = Retriever.from_pretrained(registry.bundle_of(name, str(champion.version)))
-    system = DenseSystem("champion", retriever, data, vectors_folder())
-    result = evaluate_system(data, challenger.split, system)
-    return float(result.means[settings.metric])
+def earlier(tags: Mapping[str, str]) -> Verdict:
+    """What was decided when the present champion was promoted, as its tags tell it."""
+    try:
+        return Verdict.of(json.loads(tags[registry.VERDICT]))
+    except (KeyError, TypeError, ValueError):  # an alias moved by hand, or by an older version of ours
+        return Verdict(PROMOTE, tags.get(registry.REASON, "it is the champion already"))
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "promoted": verdict.action == PROMOTE,
+        "reason": verdict.reason,
+        "verdict": verdict.to_dict(),
+    }

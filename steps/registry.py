@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from llara_core.model.bundle import CARD_NAME
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 REASON = "promotion_reason"  # tag of a version
+VERDICT = "llara.verdict"  # tag of a version: all checks of the gate, as JSON
+ROLLED_BACK = "llara.rolled_back"  # tag of a version: why it was taken back, so that nothing brings it back
+_MOVING = "llara.moving_champion"  # tag of a model while its aliases move: {"to": number, "from": number}
 SCHEME = REGISTRY  # how a reference begins: models:/NAME@ALIAS or models:/NAME/VERSION
 _REFERENCE = re.compile(rf"{SCHEME}(?P<name>[^/@#]+)(?:@(?P<alias>[^/@#]+)|/(?P<number>[0-9]+))")
 LIBRARY = Path(__file__).resolve().parents[1] / "llara_core"
@@ -109,6 +113,14 @@ def version_of(name: str, alias: str) -> Any | None:
         raise
 
 
+def versions_of(name: str) -> list[Any]:
+    """All versions of a registered model, newest first; [] where there is none."""
+    import mlflow
+
+    found = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
+    return sorted(found, key=lambda one: int(one.version), reverse=True)
+
+
 def score_of(model_version: Any, metric: str) -> Score | None:
     """What the version's tags say about a metric, or None when it was not registered by us."""
     tags = model_version.tags
@@ -184,10 +196,66 @@ def bundle_of(name: str, number: str) -> Path:
 
 
 def move_champion(name: str, number: str, former: str | None) -> None:
-    """Point ``champion`` to the version, and ``previous`` to the one it replaces."""
+    """Point ``champion`` to the version, and ``previous`` to the one it replaces.
+
+    Two aliases cannot move at once, so what shall be is written first: killed in between, the next call of
+    ``finish_move`` makes it whole.
+
+    Args:
+        name: of the registered model.
+        number: of the new champion.
+        former: of the present one; None where there is none, and ``previous`` stays as it is.
+    """
     import mlflow
 
+    intent = json.dumps({"to": str(number), "from": None if former is None else str(former)})
+    mlflow.MlflowClient().set_registered_model_tag(name, _MOVING, intent)
+    finish_move(name)
+
+
+def finish_move(name: str) -> bool:
+    """Finish a move of the champion that was cut off half-way; safe to repeat.
+
+    Whoever reads the aliases to act on them calls this first.
+
+    Returns:
+        Whether there was one.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
     client = mlflow.MlflowClient()
-    if former is not None:
-        client.set_registered_model_alias(name, PREVIOUS, former)
-    client.set_registered_model_alias(name, CHAMPION, number)
+    try:
+        intent = client.get_registered_model(name).tags.get(_MOVING)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    if intent is None:
+        return False
+    move = json.loads(intent)
+    client.set_registered_model_alias(name, CHAMPION, move["to"])
+    if move["from"] is not None:
+        client.set_registered_model_alias(name, PREVIOUS, move["from"])
+    client.delete_registered_model_tag(name, _MOVING)
+    return True
+
+
+def rolled_back(name: str, number: str, fingerprint: str) -> str | None:
+    """Why a version, or another with the same weights, was taken back; None where none was.
+
+    Args:
+        name: of the registered model.
+        number: of the version.
+        fingerprint: of its bundle, as its tag says.
+    """
+    import mlflow
+
+    for one in mlflow.MlflowClient().search_model_versions(f"name = '{name}'"):
+        reason = one.tags.get(ROLLED_BACK)
+        if reason is not None and (
+            str(one.version) == str(number) or one.tags.get("fingerprint") == fingerprint
+        ):
+            which = "it" if str(one.version) == str(number) else f"version {one.version}, the same model,"
+            return f"{which} was rolled back ({reason})"
+    return None

@@ -18,12 +18,15 @@ from steps.workspace import REPORT_PAGE, new_folder, publish_report
 
 
 @step(cache_policy=policy(__file__, "llara_core/evaluation/templates"))
-def report(comparison: FolderArtifact, configuration: dict[str, Any]) -> Annotated[HTMLString, "report"]:
+def report(
+    comparison: FolderArtifact, configuration: dict[str, Any], promotion: dict[str, Any] | None = None
+) -> Annotated[HTMLString, "report"]:
     """The page; also an artifact of the MLflow run, and ``.local/reports/<collection>.html``.
 
     Args:
         comparison: how the systems were judged.
         configuration: all settings of the run, shown at the foot of the page.
+        promotion: what ``promote`` gave; its checks are a section of the page.
     """
     facts = {
         "seed": configuration.get("seed"),
@@ -32,7 +35,7 @@ def report(comparison: FolderArtifact, configuration: dict[str, Any]) -> Annotat
         **describe(),
     }
     judged = open_comparison(comparison)
-    path = write_report(judged, new_folder("report") / REPORT_PAGE, facts)
+    path = write_report(judged, new_folder("report") / REPORT_PAGE, facts, promotion)
     page = path.read_text(encoding="utf-8")
     path.unlink()
     path.parent.rmdir()

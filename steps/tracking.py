@@ -111,6 +111,14 @@ def log_page(html: str, file: str) -> None:
         mlflow.log_text(html, file)
 
 
+def log_text(text: str, file: str) -> None:
+    """Log a text, e.g. a Markdown table, as an artifact of the run."""
+    if active_run_id():
+        import mlflow
+
+        mlflow.log_text(text, file)
+
+
 def log_json(value: Any, file: str) -> None:
     """Log a JSON document as an artifact of the run."""
     if active_run_id():

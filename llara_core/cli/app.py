@@ -17,14 +17,18 @@ from llara_core.cli import (
     data_checks,
     encode,
     evaluate,
+    gc,
     index,
     plan,
+    schedule,
     search,
     selftest,
     stages,
+    ticks,
     tools,
 )
-from llara_core.errors import LlaraError
+from llara_core.errors import ConfigError, LlaraError
+from llara_core.operations import logs
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -48,6 +52,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     tools.doctor,
     selftest.selftest,
     plan.plan,
+    gc.gc,
+    ticks.ticks,
 )
 for command in COMMANDS:
     app.command()(command)
@@ -56,6 +62,7 @@ collection_app.command("pycode")(tools.write_pycode)
 app.add_typer(collection_app, name="collection", no_args_is_help=True)
 app.add_typer(data_checks.data_app, name="data", no_args_is_help=True)
 app.add_typer(index.index_app, name="index", no_args_is_help=True)
+app.add_typer(schedule.schedule_app, name="schedule", no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,6 +74,9 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", help="text, or json: an object a line, on stderr.")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -78,7 +88,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command.
 
     Args:
-        arguments: what stands after ``llara``. ``--debug`` may stand anywhere before ``--``.
+        arguments: what stands after ``llara``. ``--debug`` and ``--log-format`` may stand anywhere before
+            ``--``.
 
     Returns:
         0: all went well; 1: it failed or was interrupted; 2: wrong usage or bad input.
@@ -86,6 +97,10 @@ def run(arguments: Sequence[str]) -> int:
     words, rest = _before_dashes(arguments)
     debug = "--debug" in words
     _log_to_stderr(debug)
+    try:
+        words = _choose_format(words)
+    except LlaraError as error:
+        return _report(str(error), error.exit_code, debug)
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # they fill a log file with one line
     try:
@@ -117,6 +132,26 @@ def _log_to_stderr(debug: bool) -> None:
     logging.getLogger("bitsandbytes.backends").setLevel(logging.ERROR)
 
 
+def _choose_format(words: list[str]) -> list[str]:
+    """Set up the format of the log; returns the words without the option that chose it."""
+    kept, given = [], None
+    waiting = iter(words)
+    for word in waiting:
+        name, has_value, value = word.partition("=")
+        if name != "--log-format":
+            kept.append(word)
+            continue
+        given = value if has_value else next(waiting, None)
+        if not given:
+            raise ConfigError(f"--log-format: expected one of {', '.join(logs.FORMATS)}")
+    chosen = logs.chosen_format(given)
+    if given is not None or chosen == "json":
+        os.environ[logs.FORMAT] = chosen  # llara_core.progress and processes that we start go by it
+    if chosen == "json":
+        logs.use_json()
+    return kept
+
+
 def _invoke(arguments: Sequence[str]) -> int:
     try:
         app(arguments, prog_name="llara")
@@ -130,7 +165,10 @@ def _invoke(arguments: Sequence[str]) -> int:
 def _report(message: str, exit_code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    typer.echo(f"llara: {message}", err=True)
+    if os.environ.get(logs.FORMAT) == "json":
+        logging.getLogger("llara_core.cli").error(message)
+    else:
+        typer.echo(f"llara: {message}", err=True)
     return exit_code
 
 

@@ -31,7 +31,10 @@ OPTIONAL: dict[str, Any] = {
 
 
 def write_report(
-    comparison: Comparison | Mapping[str, Any], path: Path, facts: Mapping[str, Any] | None = None
+    comparison: Comparison | Mapping[str, Any],
+    path: Path,
+    facts: Mapping[str, Any] | None = None,
+    promotion: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the report of one run and return its path; an older report is replaced whole or not at all.
 
@@ -41,16 +44,20 @@ def write_report(
         facts: how the run was made, shown at the foot of the page: scalars (``seed``, ``git_commit``),
             mappings (``durations`` in seconds by stage, ``versions``, ``data_hashes``) and ``settings``
             (nested, shown as YAML). None takes ``comparison["facts"]`` where there is one.
+        promotion: ``promoted``, ``reason``, ``arm`` (a ``Check`` as a dictionary, or None) and ``verdict``
+            (of ``Verdict.to_dict``): what the promotion gate decided. None leaves the section out.
 
     Raises:
         DataError: the dictionary is not a comparison of schema 1, or the file cannot be written.
     """
     record = _record(comparison)
-    page = render_report(record, record.get("facts", {}) if facts is None else facts)
+    page = render_report(record, record.get("facts", {}) if facts is None else facts, promotion)
     return save_page(page, path)
 
 
-def render_report(record: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def render_report(
+    record: Mapping[str, Any], facts: Mapping[str, Any], promotion: Mapping[str, Any] | None = None
+) -> str:
     """The page as a string; see ``write_report`` for the arguments."""
     return render_page(
         "report.html.j2",
@@ -61,6 +68,7 @@ def render_report(record: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         facts=_facts(facts),
         settings=_settings(facts),
         wins=_wins(record),
+        promotion=promotion,
         subsets=text.narrower(record),
         best={subset["name"]: _best(subset, record["metrics"]) for subset in record["subsets"]},
         main_metric=text.MAIN_METRIC,

@@ -135,6 +135,11 @@ class Index:
         """Hash of one passage's text, 16 bytes; see ``hashes.passage_hashes``."""
         return bytes(self._state.hashes[int(row)].tobytes())
 
+    @property
+    def hashes(self) -> NDArray[np.uint8]:
+        """Hashes of all passages by row, uint8 [N, 16]; see ``hashes.passage_hashes``."""
+        return self._state.hashes
+
     def check_model(self, model: Encoder | str, dimension: int | None = None) -> None:
         """Refuse another model than the index was built with.
 

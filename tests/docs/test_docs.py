@@ -12,6 +12,8 @@ import yaml
 
 from llara_core.config import AdaptationSettings, TrainingSettings
 from llara_core.evaluation_settings import EvaluationSettings
+from llara_core.retraining_settings import RetrainingSettings
+from llara_core.schedule_settings import ScheduleSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -93,11 +95,16 @@ def test_files_in_commands_exist(page: Path) -> None:
 def test_settings_in_examples_are_accepted(page: Path) -> None:
     for block in blocks(page, "yaml"):
         values: dict[str, Any] = yaml.safe_load(block)
+        if "cron" in values:
+            ScheduleSettings.parse(values, page.name)
+            continue
         assert set(values) == {"parameters"}, f"{page.name}: settings stand under parameters"
         model = values["parameters"].get("model")
         if model and "base" not in model:
             model.setdefault("from_scratch", {})  # an excerpt: the rest comes from the copied demo
-        kinds: dict[str, Any] = {"text": AdaptationSettings, "collections": EvaluationSettings}
+        kinds: dict[str, Any] = {
+            "text": AdaptationSettings, "collections": EvaluationSettings, "training": RetrainingSettings,
+        }  # fmt: skip
         kind = next((kinds[key] for key in kinds if key in values["parameters"]), TrainingSettings)
         kind.parse(values["parameters"], page.name)
 

@@ -27,12 +27,12 @@ SOURCES = ("llara_core", "steps", "pipelines", "configs", ".zenml")
 SYSTEMS = ("bm25", "base", "adapted", "finetuned", "finetuned_without_adaptation")
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_100", "map_at_100")
 EDITED = "llara_core/evaluation/report.py"
-# What the edited module can reach, and the three steps that look at the world outside.
-RERUN = {"report", "identify", "recall", "promote"}
+# What the edited module can reach, and the four steps that look at the world outside.
+RERUN = {"report", "identify", "recall", "gauge", "promote"}
 STEPS = {
     "identify", "ingest", "recall", "validate", "duplicates", "leaks", "data_report", "accept", "segment",
     "prepare", "adapt", "mine", "audit", "validate_mine", "finetune", "finetune_without_adaptation",
-    "evaluate", "report", "register", "promote",
+    "evaluate", "register", "gauge", "promote", "report",
 }  # fmt: skip
 
 
@@ -171,6 +171,7 @@ def test_pages_lie_where_the_table_says(checkout: Checkout, first: subprocess.Co
     figures = json.loads((checkout.local / "reports" / "tiny.json").read_text(encoding="utf-8"))
     assert [one["name"] for one in figures["systems"]] == list(SYSTEMS)
     assert "finetuned" in report and "<script src=" not in report
+    assert "<strong>Promoted</strong>" in report and "there was no champion yet" in report.lower()
     audit = (checkout.local / "reports" / "mining_audit.html").read_text(encoding="utf-8")
     assert "<script src=" not in audit and "tiny" in audit
     assert f"Negatives  {checkout.local / 'reports' / 'mining_audit.html'}" in first.stdout
@@ -195,7 +196,7 @@ def test_mlflow_has_one_run_with_parameters_metrics_curves_and_pages(
     )
     pages = {
         "report.html", "data_docs.html", "data_report.html", "mining_audit.html", "validate_mine.html",
-        "comparison.json",
+        "comparison.json", "promotion.md", "promotion.json",
     }  # fmt: skip
     assert pages <= set(recorded["artifacts"])
     assert recorded["tags"]["page/data_docs"] == "data_docs.html"
@@ -225,7 +226,9 @@ def test_the_champion_is_loaded_from_code_and_answers(recorded: dict[str, Any]) 
 
 def test_the_version_says_where_it_comes_from(recorded: dict[str, Any]) -> None:
     tags = recorded["version_tags"]
-    assert float(tags["ndcg_at_10"]) == pytest.approx(recorded["metrics"]["tiny/finetuned/ndcg_at_10"])
+    assert tags["system"] in ("finetuned", "finetuned_without_adaptation") and "adapt" in tags["arm_reason"]
+    key = f"tiny/{tags['system']}/ndcg_at_10"
+    assert float(tags["ndcg_at_10"]) == pytest.approx(recorded["metrics"][key])
     assert json.loads(tags["configuration"])["seed"] == 7
     assert "torch" in json.loads(tags["environment"])["packages"]
     assert tags["promoted"] == "true" and "no champion" in tags["promotion_reason"]
@@ -239,7 +242,8 @@ def test_lineage_connects_the_steps(recorded: dict[str, Any]) -> None:
     assert {"collection", "leaks"} <= set(lineage["evaluate"])
     assert lineage["finetune"] == ["adapted_model", "collection", "hard_negatives"]
     assert lineage["finetune_without_adaptation"] == ["base_model", "collection", "hard_negatives"]
-    assert "registration" in lineage["promote"]
+    assert lineage["promote"] == ["gate_evidence", "registration"]
+    assert lineage["report"] == ["evaluation", "promotion"]
 
 
 def test_nothing_is_pickled(checkout: Checkout, recorded: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ def test_nothing_is_computed_on_data_that_no_gate_has_passed(one: Steps) -> None
         assert one[name][1] == {"ingest", "validate"}
     assert one["data_report"][1] == {"ingest", "duplicates", "leaks", "recall"}
     assert one["accept"][1] == {"ingest", "duplicates", "leaks", "data_report"}
-    readers = ("segment", "prepare", "mine", "finetune", "finetune_without_adaptation", "evaluate", "promote")
+    readers = ("segment", "prepare", "mine", "finetune", "finetune_without_adaptation", "evaluate", "gauge")
     assert all("accept" in one[name][1] and "ingest" not in one[name][1] for name in readers)
     assert {"leaks"} <= one["evaluate"][1] & one["segment"][1]
     assert one["validate_mine"][1] == {"accept", "mine"}

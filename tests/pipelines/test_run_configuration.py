@@ -7,6 +7,8 @@ import pytest
 from llara_core.config import AdaptationSettings, TrainingSettings
 from llara_core.errors import ConfigError
 from llara_core.evaluation_settings import EvaluationSettings
+from llara_core.operations_settings import OperationsSettings
+from llara_core.retraining_settings import RetrainingSettings
 from llara_core.settings import load_yaml
 from pipelines import run_configuration
 
@@ -47,9 +49,13 @@ def test_settings_are_returned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_committed_configurations_are_valid(path: Path) -> None:
-    from pipelines import adaptation, evaluation, training
+    from pipelines import adaptation, evaluation, retraining, training
 
-    if path.stem == "adaptation":
+    if path.stem == "operations":
+        OperationsSettings.load(path)  # of every pipeline: no run configuration
+    elif path.stem == "retraining":
+        run_configuration.check(path, retraining.STEPS, RetrainingSettings)
+    elif path.stem == "adaptation":
         run_configuration.check(path, adaptation.STEPS, AdaptationSettings)
     elif path.stem == "evaluation":
         run_configuration.check(path, evaluation.step_names, EvaluationSettings)
