@@ -20,6 +20,7 @@ from llara_core.cli import (
     gc,
     index,
     plan,
+    rollback,
     schedule,
     search,
     selftest,
@@ -54,6 +55,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     plan.plan,
     gc.gc,
     ticks.ticks,
+    rollback.rollback,
 )
 for command in COMMANDS:
     app.command()(command)

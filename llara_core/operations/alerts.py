@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 Severity = Literal["info", "warning", "critical"]
 Kind = Literal[
-    "run failed", "promotion refused", "promotion skipped", "tick failed", "disk low", "schedule missed",
+    "run failed", "promotion refused", "promotion skipped", "tick failed", "rollback",
+    "disk low", "schedule missed",
 ]  # fmt: skip
 KINDS: tuple[str, ...] = get_args(Kind)
 SEVERITIES: tuple[str, ...] = get_args(Severity)
