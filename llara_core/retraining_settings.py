@@ -14,7 +14,8 @@ from typing_extensions import Self
 
 from llara_core.config import REGISTRY, CollectionSettings, TrainingSettings
 from llara_core.errors import ConfigError
-from llara_core.settings import Settings, load_yaml
+from llara_core.indexing_settings import IndexingSettings
+from llara_core.settings import Settings, configuration, load_yaml
 
 
 class DocumentSettings(Settings):
@@ -80,7 +81,7 @@ class RetrainingSettings(Settings):
     """Everything one tick is told; ``parameters:`` of the YAML."""
 
     training: str = "configs/demo.yaml"  # run configuration of the training, and of the data that are watched
-    indexing: str | None = None  # run configuration of the live index; null: none is kept
+    indexing: str | None = "configs/indexing.yaml"  # run configuration of the live index; null: none is kept
     start: Literal["base", "champion"] = "base"  # what a training starts from
     # Settings of the training that are different when it starts from the champion, e.g. fewer steps.
     from_champion: dict[str, Any] = Field({})
@@ -122,16 +123,21 @@ class RetrainingSettings(Settings):
         """What the indexing's file holds; None where no live index is kept.
 
         Raises:
-            ConfigError: the file is missing or broken, or is there: no pipeline of this version can use it.
+            ConfigError: the file is missing or broken, holds an unknown setting, or is about another
+                registered model than the training.
         """
         if self.indexing is None:
             return None
-        load_yaml(configuration(self.indexing, root))
-        # Told now, not in the night when a tick asks for the first refresh.
-        raise ConfigError(
-            f"indexing: got {self.indexing!r}; expected null: this version has no pipeline that keeps a live "
-            "index. Set indexing: null, and build the index of your service with `llara index build`"
-        )
+        path = configuration(self.indexing, root)
+        values = load_yaml(path)
+        told = IndexingSettings.parse(values.get("parameters"), f"{path}: parameters").trained(root)
+        ours, theirs = self.trained(root).registry.model_name, told.registry.model_name
+        if ours != theirs:  # told now, not in the night when a tick asks for the first refresh
+            raise ConfigError(
+                f"indexing: {path} serves the registered model {theirs!r}, the training makes {ours!r}; "
+                "name the same run configuration as `training` in both"
+            )
+        return values
 
     def trained(self, root: Path) -> TrainingSettings:
         """The settings of the training.
@@ -156,12 +162,6 @@ class RetrainingSettings(Settings):
         model = {**(parameters.get("model") or {}), "base": champion}
         model.pop("from_scratch", None)
         return {**values, "parameters": {**parameters, "model": model}}
-
-
-def configuration(path: str, root: Path) -> Path:
-    """A configuration as the user named it: from the working folder, else from the checkout."""
-    given = Path(path).expanduser()
-    return given if given.is_absolute() or given.is_file() else root / given
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,3 +85,9 @@ def _known_keys(cls: type[BaseModel], path: list[str]) -> list[str]:
         inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         cls = inner[0] if inner else cls
     return list(cls.model_fields)
+
+
+def configuration(path: str, root: Path) -> Path:
+    """A configuration as the user named it: from the working folder, else from the checkout."""
+    given = Path(path).expanduser()
+    return given if given.is_absolute() or given.is_file() else root / given

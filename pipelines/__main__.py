@@ -62,6 +62,17 @@ def evaluation(
 
 
 @app.command()
+def indexing(
+    config: Config = Path("configs/indexing.yaml"),
+    stack: Stack = None,
+    no_cache: NoCache = False,
+    debug: Debug = False,
+) -> None:
+    """Make the champion's index of the corpus; if the canary agrees, model and index serve together."""
+    _exit(lambda: _run("indexing", config, stack, no_cache, debug), debug)
+
+
+@app.command()
 def retraining(
     config: Config = Path("configs/retraining.yaml"),
     stack: Stack = None,
@@ -88,7 +99,14 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
     quiet.before_imports()
     from rich.console import Console
 
-    from pipelines import evaluation_outcome, outcome, retraining_outcome, run_configuration, stacks
+    from pipelines import (
+        evaluation_outcome,
+        indexing_outcome,
+        outcome,
+        retraining_outcome,
+        run_configuration,
+        stacks,
+    )
     from steps import hooks
 
     steps, pipeline = _pipeline(kind)
@@ -110,6 +128,7 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
     shown = {
         "training": outcome.show,
         "adaptation": outcome.show_adaptation,
+        "indexing": indexing_outcome.show,
         "retraining": retraining_outcome.show,
     }
     shown.get(kind, evaluation_outcome.show)(run, console)
@@ -125,6 +144,7 @@ def _check(kind: str, config: Path) -> Any:
     """
     from llara_core.config import AdaptationSettings, TrainingSettings
     from llara_core.evaluation_settings import EvaluationSettings
+    from llara_core.indexing_settings import IndexingSettings
     from llara_core.retraining_settings import RetrainingSettings
     from llara_core.settings import load_yaml
     from pipelines import preflight
@@ -133,11 +153,19 @@ def _check(kind: str, config: Path) -> Any:
         "training": TrainingSettings,
         "adaptation": AdaptationSettings,
         "evaluation": EvaluationSettings,
+        "indexing": IndexingSettings,
         "retraining": RetrainingSettings,
     }
     settings_type = kinds[kind]
     settings = settings_type.parse(load_yaml(config).get("parameters"), "parameters")
     needed = settings
+    if kind == "indexing":
+        trained = settings.trained(environment.REPOSITORY)
+        preflight.check_indexing(trained, environment.local_folder())
+        environment.apply()
+        preflight.check_champion(trained.registry.model_name)
+        environment.write_files()
+        return settings_type
     if kind == "retraining":  # a tick needs what its training needs: data and a start
         needed = settings.trained(environment.REPOSITORY)
         settings.indexing_values(environment.REPOSITORY)
@@ -159,6 +187,11 @@ def _pipeline(kind: str) -> tuple[Any, Any]:
         from pipelines.evaluation import step_names as evaluation_step_names
 
         return evaluation_step_names, evaluation_pipeline
+    if kind == "indexing":
+        from pipelines.indexing import STEPS as INDEXING_STEPS
+        from pipelines.indexing import indexing_pipeline
+
+        return INDEXING_STEPS, indexing_pipeline
     if kind == "retraining":
         from pipelines.retraining import STEPS as RETRAINING_STEPS
         from pipelines.retraining import retraining_pipeline

@@ -44,6 +44,26 @@ def check(settings: TrainingSettings | AdaptationSettings | EvaluationSettings, 
     _model(settings.model)
 
 
+def check_indexing(settings: TrainingSettings, local: Path) -> None:
+    """What an indexing needs of its training's settings: the data; the model comes from the registry.
+
+    Raises:
+        ConfigError: a path names an environment variable that is not set.
+        DataError: a data file is missing, or the local folder cannot be written.
+    """
+    check_writable(local / "live" / "probe")
+    _data(settings.collection, "collection.source")
+
+
+def check_champion(name: str) -> None:
+    """That a registered model has a champion; the environment must be set before.
+
+    Raises:
+        ConfigError: the registry cannot be reached, or has none.
+    """
+    _reference(f"{REGISTRY}{name}@champion", "indexing", "train one first: make run")
+
+
 def check_registry(settings: TrainingSettings | AdaptationSettings | EvaluationSettings) -> None:
     """Where the settings refer to the model registry: that it answers and has the version.
 

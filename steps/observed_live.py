@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from llara_core.data.collection import Collection
@@ -11,7 +10,7 @@ from llara_core.errors import DataError, ModelError
 from llara_core.operations.freshness_documents import Changes, compare
 from llara_core.retrieval.hashes import passage_hashes
 from llara_core.retrieval.index import Index
-from steps import tick_state
+from steps.live_state import settle, store_of
 
 Absent = dict[str, str]
 
@@ -24,10 +23,8 @@ def live(name: str, indexing: Mapping[str, Any], champion: Any | None) -> tuple[
         indexing: run configuration of the live index.
         champion: its version; None: there is none.
     """
-    from llara_core.operations.live import LiveStore
-
-    told = (indexing.get("parameters") or {}).get("live")
-    store = LiveStore(Path(told).expanduser() if told else tick_state.local_state() / "live" / name)
+    store = store_of(name, (indexing.get("parameters") or {}).get("live"))
+    settle(store, name)
     pair = store.current()
     if pair is None:
         return "nothing is live yet", None

@@ -75,6 +75,37 @@ def roll_back(name: str, reason: str, *, dry_run: bool = False) -> Rollback:
     return done
 
 
+def follow(name: str, champion: str, left: str | None, mark: str) -> None:
+    """Make a version champion because its pair serves again, and mark the one that was left.
+
+    The pointer of the live store has moved already. Safe to repeat, and to be killed in.
+
+    Args:
+        name: of the registered model.
+        champion: version that serves again; a mark of its own goes, since somebody wants it.
+        left: version to be marked; None, or one that is gone: none.
+        mark: time and reason.
+
+    Raises:
+        ConfigError: the registry has no such version any more; what serves is not touched.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    known = {str(one.version): one for one in registry.versions_of(name)}
+    if champion not in known:
+        numbers = ", ".join(sorted(known, key=int)) or "none"
+        raise ConfigError(
+            f"{name}: the pair of version {champion} serves, but the registry has no such version (it has: "
+            f"{numbers}); go to another pair with `llara rollback --to GENERATION` (`llara live` lists them)"
+        )
+    if left in known:
+        client.set_model_version_tag(name, str(left), registry.ROLLED_BACK, mark)
+    if registry.ROLLED_BACK in known[champion].tags:
+        client.delete_model_version_tag(name, champion, registry.ROLLED_BACK)
+    registry.move_champion(name, champion, None)
+
+
 def _made_already(name: str, champion: str, was_cut_off: bool) -> Rollback:
     """The rollback before this one, where it was cut off and is whole now.
 

@@ -12,6 +12,9 @@ from llara_core.cli.app import run
         ([], ["--model", "llara-retriever"]),
         (["--dry-run"], ["--model", "llara-retriever", "--dry-run"]),
         (["--model", "other", "--reason", "slow"], ["--model", "other", "--reason", "slow"]),
+        (["--to", "v1-ab"], ["--model", "llara-retriever", "--to", "v1-ab"]),
+        (["--live", "/srv/live"], ["--model", "llara-retriever", "--live", "/srv/live"]),
+        (["--registry-only"], ["--model", "llara-retriever", "--registry-only"]),
     ],
 )
 @pytest.mark.parametrize("code", [0, 1, 2])

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from llara_core.config import AdaptationSettings, CollectionSettings, ModelSettings, TrainingSettings
 from llara_core.errors import ConfigError
 from llara_core.evaluation_settings import EvaluationSettings
+from llara_core.indexing_settings import IndexingSettings
 from llara_core.retraining_settings import RetrainingSettings
 from llara_core.settings import load_yaml, nearest
 
@@ -67,7 +68,8 @@ def test_settings_survive_yaml():
 def test_every_committed_configuration_is_valid(path):
     values = load_yaml(path).get("parameters") or {}
     kinds = {
-        "text": AdaptationSettings, "collections": EvaluationSettings, "training": RetrainingSettings,
+        "text": AdaptationSettings, "collections": EvaluationSettings, "canary": IndexingSettings,
+        "training": RetrainingSettings,
     }  # fmt: skip
     kind = next((kinds[key] for key in kinds if key in values), TrainingSettings)
     kind.parse(values, "parameters")

@@ -35,7 +35,18 @@ def test_the_published_file_is_complete() -> None:
         load_yaml(ROOT / "configs/retraining.yaml")["parameters"], "parameters"
     )
     assert settings == RetrainingSettings()
+    assert settings.indexing_values(ROOT) == load_yaml(ROOT / "configs/indexing.yaml")
     assert settings.trained(ROOT).registry.model_name == "llara-retriever"
+
+
+def test_an_indexing_of_another_model_is_refused(training: Path, tmp_path: Path) -> None:
+    other = {"parameters": {**TRAINING["parameters"], "registry": {"model_name": "other"}}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    file = tmp_path / "indexing.yaml"
+    file.write_text(yaml.safe_dump({"parameters": {"training": str(tmp_path / "other.yaml")}}))
+    settings = RetrainingSettings(training=str(training), indexing=str(file))
+    with pytest.raises(ConfigError, match="serves the registered model 'other', the training makes 'llara-"):
+        settings.indexing_values(ROOT)
 
 
 def test_from_base_the_file_runs_as_it_is(training: Path) -> None:

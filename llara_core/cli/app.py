@@ -19,6 +19,7 @@ from llara_core.cli import (
     evaluate,
     gc,
     index,
+    live,
     plan,
     rollback,
     schedule,
@@ -55,6 +56,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     plan.plan,
     gc.gc,
     ticks.ticks,
+    live.live,
     rollback.rollback,
 )
 for command in COMMANDS:

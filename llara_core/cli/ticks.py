@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from urllib.parse import unquote
 
 import typer
 
-from llara_core.errors import ConfigError
+from llara_core.cli.local_state import local_state
 
 
 def ticks(
@@ -26,7 +25,7 @@ def ticks(
     """List the last decisions of the retraining, with what followed."""
     from llara_core.operations.freshness_history import FOLDER, file_of, read
 
-    folder = _local(local)
+    folder = local_state(local)
     files = sorted((folder / FOLDER).glob("*.jsonl")) if model is None else [file_of(folder, model)]
     found = [{"model": unquote(file.stem), **tick} for file in files for tick in read(file)]
     chosen = sorted(found, key=lambda tick: str(tick.get("time", "")))[-last:]
@@ -34,25 +33,6 @@ def ticks(
         typer.echo(json.dumps(tick, ensure_ascii=False, sort_keys=True) if as_json else _words(tick, checks))
     if not chosen and not as_json:
         typer.echo(f"no ticks yet below {folder / FOLDER}; the first: python -m pipelines retraining")
-
-
-def _local(given: Path | None) -> Path:
-    """The folder of the local state.
-
-    Raises:
-        ConfigError: neither option nor environment nor a checkout tells it.
-    """
-    if given is not None:
-        return given
-    told = os.environ.get("LLARA_LOCAL")
-    if told:
-        return Path(told).expanduser()
-    from llara_core.cli.project import find_project
-
-    try:
-        return find_project() / ".local"
-    except ConfigError as error:
-        raise ConfigError(f"{error}; or say where the local state lies: --local FOLDER") from None
 
 
 def _words(tick: Mapping[str, Any], checks: bool) -> str:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 Severity = Literal["info", "warning", "critical"]
 Kind = Literal[
-    "run failed", "promotion refused", "promotion skipped", "tick failed", "rollback",
+    "run failed", "promotion refused", "promotion skipped", "tick failed", "canary refused", "rollback",
     "disk low", "schedule missed",
 ]  # fmt: skip
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -12,6 +12,7 @@ import yaml
 
 from llara_core.config import AdaptationSettings, TrainingSettings
 from llara_core.evaluation_settings import EvaluationSettings
+from llara_core.indexing_settings import IndexingSettings
 from llara_core.retraining_settings import RetrainingSettings
 from llara_core.schedule_settings import ScheduleSettings
 
@@ -103,7 +104,8 @@ def test_settings_in_examples_are_accepted(page: Path) -> None:
         if model and "base" not in model:
             model.setdefault("from_scratch", {})  # an excerpt: the rest comes from the copied demo
         kinds: dict[str, Any] = {
-            "text": AdaptationSettings, "collections": EvaluationSettings, "training": RetrainingSettings,
+            "text": AdaptationSettings, "collections": EvaluationSettings, "canary": IndexingSettings,
+            "training": RetrainingSettings,
         }  # fmt: skip
         kind = next((kinds[key] for key in kinds if key in values["parameters"]), TrainingSettings)
         kind.parse(values["parameters"], page.name)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from llara_core.errors import ConfigError
+from llara_core.indexing_settings import IndexingSettings
 from llara_core.operations.alerts import WEBHOOK
 from llara_core.retraining_settings import RetrainingSettings
 from pipelines import __main__ as launcher
@@ -31,6 +32,13 @@ def test_the_published_configuration_is_accepted() -> None:
     assert run_configuration.check(file, steps, RetrainingSettings) == RetrainingSettings()
 
 
+def test_the_published_configuration_of_the_live_index_is_accepted() -> None:
+    steps, pipeline = launcher._pipeline("indexing")
+    assert pipeline.name == "indexing"
+    file = Path(launcher.__file__).parents[1] / "configs" / "indexing.yaml"
+    assert run_configuration.check(file, steps, IndexingSettings) == IndexingSettings()
+
+
 def test_an_unknown_pipeline_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no pipeline is called 'retrainign'"):
         launcher._pipeline("retrainign")
@@ -43,7 +51,7 @@ def test_an_unknown_pipeline_is_an_error() -> None:
         ({"training": "configs/nowhere.yaml"}, "no such configuration file"),
         ({"training": "configs/tiny.yaml", "indexing": None}, "LLARA_TINY"),
         ({"indexing": "configs/nowhere.yaml"}, "no such configuration file"),
-        ({"indexing": "configs/evaluation.yaml"}, "no pipeline that keeps a live index"),
+        ({"indexing": "configs/evaluation.yaml"}, "unknown setting; known: again, canary"),
     ],
 )
 def test_what_is_wrong_is_told_before_zenml_starts(

@@ -7,6 +7,7 @@ import pytest
 from llara_core.config import AdaptationSettings, TrainingSettings
 from llara_core.errors import ConfigError
 from llara_core.evaluation_settings import EvaluationSettings
+from llara_core.indexing_settings import IndexingSettings
 from llara_core.operations_settings import OperationsSettings
 from llara_core.retraining_settings import RetrainingSettings
 from llara_core.settings import load_yaml
@@ -49,10 +50,12 @@ def test_settings_are_returned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_committed_configurations_are_valid(path: Path) -> None:
-    from pipelines import adaptation, evaluation, retraining, training
+    from pipelines import adaptation, evaluation, indexing, retraining, training
 
     if path.stem == "operations":
         OperationsSettings.load(path)  # of every pipeline: no run configuration
+    elif path.stem == "indexing":
+        run_configuration.check(path, indexing.STEPS, IndexingSettings)
     elif path.stem == "retraining":
         run_configuration.check(path, retraining.STEPS, RetrainingSettings)
     elif path.stem == "adaptation":

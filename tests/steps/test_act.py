@@ -46,7 +46,13 @@ def pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipel
     made = Pipelines()
     promotion = {"version": "2", "promoted": True, "reason": "better"}
     output = SimpleNamespace(load=lambda: promotion)
-    run = SimpleNamespace(steps={"promote": SimpleNamespace(outputs={"promotion": [output]})})
+    served = SimpleNamespace(load=lambda: {"words": "version 2 serves"})
+    run = SimpleNamespace(
+        steps={
+            "promote": SimpleNamespace(outputs={"promotion": [output]}),
+            "cutover": SimpleNamespace(outputs={"live_outcome": [served]}),
+        }
+    )
     client = SimpleNamespace(
         active_stack_model=SimpleNamespace(name="a-stack"), get_pipeline_run=lambda name: run
     )
@@ -70,7 +76,7 @@ def test_train_is_training_and_then_indexing(pipelines: Pipelines) -> None:
     assert pipelines.ran[1][1] == {**INDEXING, "run_name": "retraining-now-indexing"}
     assert outcome["state"] == "done"
     assert outcome["champion"] == "2"
-    assert outcome["words"] == "version 2 was trained and promoted: better; the live index is up to date"
+    assert outcome["words"] == "version 2 was trained and promoted: better; version 2 serves"
 
 
 def test_refresh_is_indexing_alone(pipelines: Pipelines) -> None:
