@@ -96,7 +96,7 @@ def searching(folder: Path, documents: int) -> Callable[[], object]:
     """Opens the vectors; returns the work: the best 100 of 1,000 queries."""
     random = np.random.default_rng(1)
     queries = random.standard_normal((QUERIES, DIMENSION), dtype=np.float32)
-    corpus = np.load(folder / f"vectors-{documents}.npy", mmap_mode="r")
+    corpus = np.load(folder / f"vectors-{documents}.npy", mmap_mode="r", allow_pickle=False)
     search(queries[:2], np.asarray(corpus[:1000]), DEPTH)
     return lambda: search(queries, corpus, DEPTH)
 
@@ -132,7 +132,7 @@ def mining(folder: Path, documents: int) -> Callable[[], object]:
     judged = pa.table([names, targets, pa.array([1] * MINED, pa.int32()), lines], QRELS_SCHEMA)
     asked = pa.table([names, texts, lines], QUERIES_SCHEMA)
     collection = Collection("growth", whole.corpus, asked, {"train": judged})
-    encoder = Known(np.load(folder / f"vectors-{documents}.npy", mmap_mode="r"))
+    encoder = Known(np.load(folder / f"vectors-{documents}.npy", mmap_mode="r", allow_pickle=False))
     cache = folder / f"mined-{documents}"
     stored_vectors(encoder, collection.passages, cache)
     return lambda: mine(collection, encoder, MineSettings(bm25_depth=0), cache=cache)

@@ -100,7 +100,7 @@ class Task:
             name = hashlib.sha256(
                 repr((model, None, None, texts)).encode(), usedforsecurity=False
             ).hexdigest()
-            np.save(folder / f"{kind}_embeddings_{name}.npy", vectors)
+            np.save(folder / f"{kind}_embeddings_{name}.npy", vectors, allow_pickle=False)
 
     def _collection(self) -> Collection:
         count, asked = len(self.passages), len(self.queries)

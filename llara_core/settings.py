@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from typing_extensions import Self
 
 from llara_core.errors import ConfigError
+
+# A password or token written into an address. In its place may stand $NAME of an environment variable, which
+# the step that reads the address fills in, or ZenML's {{secret.key}}. Not ${NAME}: ZenML fills that in itself
+# when a run begins, and stores the result.
+_NAMED = r"(?!\$[A-Za-z_]|\{\{)"
+_KEYS = (
+    "x-amz-signature|x-amz-security-token|sig|signature|token|access_token|api[_-]?key|key|password|secret"
+)
+_SECRET = re.compile(rf"://[^/\s:@]*:{_NAMED}[^/\s@]+@|[?&](?:{_KEYS})={_NAMED}[^&\s]+", re.IGNORECASE)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether an address in a text holds a password or a token itself, and not the name of a variable."""
+    return _SECRET.search(text) is not None
 
 
 class Settings(BaseModel):
     """Base of all settings: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="after")
+    def _no_secret_stands_here(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, str) and holds_secret(value):
+                raise ConfigError(
+                    f"{name}: holds a password or token, and configurations are stored with every run; put "
+                    "it into an environment variable and name that without braces, $VARIABLE (ZenML would "
+                    "fill in ${VARIABLE} and store the result)"
+                )
+        return self
 
     @classmethod
     def parse(cls, values: Mapping[str, Any] | Self | None, where: str) -> Self:

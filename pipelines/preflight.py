@@ -132,8 +132,10 @@ def _model(settings: ModelSettings) -> None:
         return
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: no config.json in it, so no Hugging Face model; {_FIX}")
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise ModelError(f"{folder}: no weights (*.safetensors) in it; {_FIX}")
+    if not any(folder.glob("*.safetensors")):
+        from llara_core.model.loading import no_weights
+
+        raise ModelError(f"{folder}: {no_weights(folder)}; {_FIX}")
 
 
 def _bundle(model: str) -> None:

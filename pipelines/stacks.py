@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 import yaml
 
 from llara_core.errors import ConfigError
-from llara_core.settings import nearest
+from llara_core.settings import holds_secret, nearest
 from pipelines.environment import REPOSITORY, local_folder
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def read_stack(path: Path, values: dict[str, str] | None = None) -> dict[str, An
         values: what to fill in; the environment by default.
 
     Raises:
-        ConfigError: the file is missing, or names a variable that is not set.
+        ConfigError: the file is missing, names a variable that is not set, or a variable holds a password.
     """
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in STACK_FOLDER.glob("*.yaml")))
@@ -40,6 +40,14 @@ def read_stack(path: Path, values: dict[str, str] | None = None) -> dict[str, An
     except KeyError as error:
         raise ConfigError(f"{path}: variable {error.args[0]} is not set; export it first") from None
     stack: dict[str, Any] = yaml.safe_load(text)
+    for line in text.splitlines():
+        if holds_secret(line):
+            setting = line.split(":", 1)[0].strip()
+            raise ConfigError(
+                f"{path}: {setting}: holds a password or token, and ZenML stores stacks as they are; use a "
+                "ZenML secret, {{name.key}}, or what the service reads from the environment (MLflow: "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)"
+            )
     return stack
 
 

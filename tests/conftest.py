@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # ZenML takes the folder of the main script for the root of our code; a worker has no such script.
     os.environ.setdefault("ZENML_CUSTOM_SOURCE_ROOT", str(Path(__file__).resolve().parents[1]))
+
+# The same examples in every run: a test that fails tells of a change. Looking for new ones is another job:
+# HYPOTHESIS_PROFILE=explore pytest tests/data
+with suppress(ImportError):  # a machine that only runs the tests marked gpu may lack it
+    import hypothesis
+
+    hypothesis.settings.register_profile("same", derandomize=True)
+    hypothesis.settings.register_profile("explore", derandomize=False, max_examples=2000)
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 TOPICS = {
     "volcano": "lava flows down the slope after the eruption and cools into dark basalt rock",

@@ -66,4 +66,4 @@ def test_verify_compares_every_byte(local: Path, work: Path, capsys: pytest.Capt
     values[-1] ^= 1
     weights.write_bytes(bytes(values))
     assert run(["live", "--verify"]) == 2
-    assert "are not those of the fingerprint" in capsys.readouterr().err
+    assert "has SHA-256" in capsys.readouterr().err

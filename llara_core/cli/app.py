@@ -28,6 +28,7 @@ from llara_core.cli import (
     stages,
     ticks,
     tools,
+    verify,
 )
 from llara_core.errors import ConfigError, LlaraError
 from llara_core.operations import logs
@@ -57,6 +58,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     gc.gc,
     ticks.ticks,
     live.live,
+    verify.verify,
     rollback.rollback,
 )
 for command in COMMANDS:

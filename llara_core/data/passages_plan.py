@@ -135,6 +135,10 @@ class _Plan:
 
     def _next(self, first: int, last: int) -> int:
         """The atom that the following window begins with."""
+        if not self.overlap:
+            return (
+                last + 1
+            )  # an atom without tokens (signs that the tokenizer drops) would count as overlap 0
         start = max(first + 1, bisect_left(self.before, self.after[last] - self.overlap))
         start = min(start, last + 1)
         while start <= last and self.after[last + 1] - self.before[start] + self.headers[start] > self.room:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from llara_core.data.places_where import is_url, shown
+
 KEPT_BYTES = 1 << 20  # of a row that is kept for repair; a longer one is kept by its place in the file
 
 
@@ -57,7 +59,7 @@ class SourceFile:
             sequences of (id | None, title, text);
             ``rows`` → (text, next_text): adaptation rows made by somebody else;
             ``negatives`` → (query_id, corpus_id).
-        file: where it lies, for messages.
+        file: where it lies, for messages and records: a URL loses its password and query here.
         read: opens the file and yields every row in it; may be called again.
         convert: a parsed record → the values above; raises ``RowError``.
     """
@@ -66,6 +68,11 @@ class SourceFile:
     file: str
     read: Callable[[], Iterator[Raw]]
     convert: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+    def __post_init__(self) -> None:
+        """Keep secrets of an address out of every count, page and row that names the file."""
+        if is_url(self.file):
+            object.__setattr__(self, "file", str(shown(self.file)))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ written beside its place and renamed, so that half a bundle never appears.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from llara_core.data.lineage import joined
 from llara_core.errors import ModelError
+from llara_core.model.bundle_files import check_fingerprint, checksums, compare, fingerprint, refuse_pickles
 from llara_core.model.model_card import CARD_PAGE, model_card
 from llara_core.model.prompts import PromptEncoder, Template
 
@@ -60,6 +60,8 @@ class Bundle:
         history: the stages so far, oldest first.
         scores: ``<collection>/<system>/<metric>`` to value.
         fingerprint: SHA-256 over weights, tokenizer and template; set when saved.
+        files: checksums of all files but ``llara.json`` and the model card; set when saved. Empty in bundles
+            of older versions.
         folder: where it lies; set when saved or read.
     """
 
@@ -75,25 +77,34 @@ class Bundle:
     scores: Mapping[str, float] = field(default_factory=dict)
     data: tuple[Mapping[str, Any], ...] = ()
     fingerprint: str = ""
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folder: Path | None = None
 
     def load(
-        self, device: str | None = None, quantization: Literal["none", "nf4"] = "none"
+        self,
+        device: str | None = None,
+        quantization: Literal["none", "nf4"] = "none",
+        *,
+        verify: bool = True,
     ) -> tuple[Any, Any]:
         """The causal language model and the tokenizer of the folder.
 
         Args:
             device: where the model goes; None: the CPU.
             quantization: ``nf4``: linear layers in 4 bits, frozen.
+            verify: compare every file with its checksum first, see ``verify``.
 
         Raises:
-            ModelError: the folder's model cannot be loaded.
+            ModelError: a file was changed, may be a pickle, or the folder's model cannot be loaded.
             MissingDependencyError: ``nf4`` without bitsandbytes.
         """
         from llara_core.model.loading import DTYPES, load_causal_model
 
         if self.folder is None:
             raise ModelError("this bundle was never saved; call save_bundle first")
+        refuse_pickles(self.folder)
+        if verify:
+            self.verify()
         with quiet_transformers():
             return load_causal_model(
                 str(self.folder),
@@ -103,6 +114,19 @@ class Bundle:
                 quantization=quantization,
                 local_files_only=True,
             )
+
+    def verify(self) -> None:
+        """Compare every file with what was written; a bundle without checksums with its fingerprint.
+
+        Raises:
+            ModelError: a file is missing, cut off or changed; names it.
+        """
+        if self.folder is None:
+            raise ModelError("this bundle was never saved; call save_bundle first")
+        if self.files:
+            compare(self.folder, self.files)
+        else:
+            check_fingerprint(self.folder, self.template, self.fingerprint)
 
     def encoder(self, tokenizer: Any) -> PromptEncoder:
         """The prompt encoder of this bundle's template and lengths."""
@@ -150,6 +174,7 @@ class Bundle:
             "history": [asdict(stage) for stage in self.history],
             "scores": dict(self.scores),
             "fingerprint": self.fingerprint,
+            "files": {name: dict(facts) for name, facts in self.files.items()},
         }
 
 
@@ -177,7 +202,8 @@ def save_bundle(folder: Path, model: Any, tokenizer: Any, bundle: Bundle) -> Bun
         tokenizer.save_pretrained(part)
         for path in part.iterdir():
             path.chmod(0o644)  # safetensors writes 0600, which a server of another user cannot read
-        saved = replace(bundle, fingerprint=fingerprint(part, bundle.template), folder=folder)
+        files = checksums(part)
+        saved = replace(bundle, fingerprint=fingerprint(part, bundle.template), files=files, folder=folder)
         _write_card(part, saved)
         if folder.exists():
             shutil.rmtree(folder)
@@ -206,20 +232,15 @@ def read_bundle(folder: Path) -> Bundle:
                 f"{card}: format {values['format']}, this version reads {FORMAT_VERSION}; upgrade llara"
             )
         plain = (
-            "query_length",
-            "passage_length",
-            "base_model",
-            "attention",
-            "dtype",
-            "data_hashes",
-            "scores",
-        )
+            "query_length", "passage_length", "base_model", "attention", "dtype", "data_hashes", "scores",
+        )  # fmt: skip
         return Bundle(
             template=Template.from_dict(values["template"]),
             slot_ids=values["slot_ids"],
             history=tuple(Stage(**stage) for stage in values["history"]),
             data=tuple(values.get("data", ())),  # bundles of older versions have hashes alone
             fingerprint=values["fingerprint"],
+            files=dict(values.get("files", {})),  # bundles of older versions have a fingerprint alone
             folder=folder,
             **{key: values[key] for key in plain},
         )
@@ -237,18 +258,6 @@ def write_scores(folder: Path, scores: Mapping[str, float]) -> Bundle:
     updated = replace(bundle, scores={**bundle.scores, **scores})
     _write_card(folder, updated)
     return updated
-
-
-def fingerprint(folder: Path, template: Template) -> str:
-    """SHA-256 over weights, tokenizer and template: equal exactly when the vectors are."""
-    digest = hashlib.sha256(json.dumps(template.to_dict(), sort_keys=True).encode())
-    files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("tokenizer*"))]
-    for path in files:
-        digest.update(path.name.encode())
-        with path.open("rb") as source:
-            while block := source.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _write_card(folder: Path, bundle: Bundle) -> None:

@@ -103,7 +103,12 @@ def load_weights(name: str, *, dtype: torch.dtype, attention: str, **arguments: 
 
     try:
         model, info = cast(Any, AutoModelForCausalLM).from_pretrained(
-            name, dtype=dtype, attn_implementation=attention, output_loading_info=True, **arguments
+            name,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+            use_safetensors=True,  # never a pickle, not even by the careful unpickler
+            **arguments,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(_why_not(name, attention, error)) from error
@@ -252,6 +257,18 @@ def _answers(endpoint: str) -> bool:
         return False
 
 
+def no_weights(folder: Path) -> str:
+    """What is missing of a model folder without safetensors, and what to do."""
+    pickled = next((path.name for path in sorted(folder.glob("*.bin"))), None)
+    if pickled is None:
+        return "config.json but no weights (*.safetensors); download the folder completely"
+    return (
+        f"its weights are pickled ({pickled}), and a pickle can run any code when it is loaded; take the "
+        "safetensors of that model, or convert them on a machine that may run it: load the folder with "
+        "transformers' AutoModelForCausalLM and save_pretrained it"
+    )
+
+
 def _locate(base: str) -> tuple[str, bool]:
     """The name to load from, and whether it is a local folder (which must then hold a model)."""
     folder = Path(base).expanduser()
@@ -267,8 +284,6 @@ def _locate(base: str) -> tuple[str, bool]:
             f"{base}: no config.json in it, so no Hugging Face model; give the folder that holds "
             "config.json, *.safetensors and tokenizer files"
         )
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise ModelError(
-            f"{base}: config.json but no weights (*.safetensors); download the folder completely"
-        )
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{base}: {no_weights(folder)}")
     return str(folder), True

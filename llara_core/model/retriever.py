@@ -58,18 +58,22 @@ class Retriever:
         self._tokenising, self._computing = threading.Lock(), threading.Lock()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> Retriever:
+    def from_pretrained(
+        cls, folder: str | Path, device: str | None = None, *, verify: bool = True
+    ) -> Retriever:
         """Open a bundle.
 
         Args:
             folder: a bundle folder.
             device: e.g. ``cpu`` or ``cuda:1``; None: CUDA where there is one.
+            verify: compare every file with its checksum; False saves reading the weights once more.
 
         Raises:
-            ModelError: the folder is no bundle, or its model cannot be loaded.
+            ModelError: the folder is no bundle, a file of it was changed or may be a pickle, or its model
+                cannot be loaded.
         """
         bundle = read_bundle(Path(folder).expanduser())
-        model, tokenizer = bundle.load(choose_device(device))
+        model, tokenizer = bundle.load(choose_device(device), verify=verify)
         return cls(bundle, model, tokenizer)
 
     @property
@@ -167,7 +171,9 @@ class Retriever:
                 vectors[start : rows.stop] = block.vectors
                 total.add(block.tally)
         if total.cut:
-            logger.info(
+            # One text is a user's query, and a service would say this all day.
+            logger.log(
+                logging.INFO if total.texts > 1 else logging.DEBUG,
                 "%d of %d %s were cut at %d tokens", total.cut, total.texts, PLURAL[kind],
                 self.encoder.lengths[kind],
             )  # fmt: skip

@@ -17,7 +17,8 @@ from typing import Any
 
 from llara_core.errors import DataError, ModelError
 from llara_core.files import new_folder, write_json
-from llara_core.model.bundle import Bundle, fingerprint, read_bundle
+from llara_core.model.bundle import Bundle, read_bundle
+from llara_core.model.bundle_files import check_fingerprint, compare
 from llara_core.operations.live import LiveStore
 from llara_core.operations.live_pair import FACTS, INDEX, MODEL, LiveError, Pair, generation_name
 from llara_core.operations.live_pointer import now, sync_folder
@@ -182,18 +183,14 @@ def _place_bundle(store: LiveStore, source: Path, told: Bundle, target: Path) ->
 
 
 def _check_bundle(folder: Path, expected: str) -> None:
-    """Compare weights, tokenizer and template with their fingerprint.
+    """Compare all files with their checksums, and weights, tokenizer and template with the fingerprint.
 
     Raises:
         ModelError: they are others.
     """
-    found = fingerprint(folder, read_bundle(folder).template)
-    if found != expected:
-        raise ModelError(
-            f"{folder}: weights, tokenizer or template are not those of the fingerprint {expected[:20]} "
-            f"(theirs is {found[:20]}): files are damaged or were changed; take the bundle from the registry "
-            "or train it again"
-        )
+    told = read_bundle(folder)
+    compare(folder, told.files)
+    check_fingerprint(folder, told.template, expected)
 
 
 def _place_index(

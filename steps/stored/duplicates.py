@@ -36,5 +36,7 @@ def open_duplicates(artifact: FolderArtifact) -> Duplicates:
     """The duplicates of an artifact, memory-mapped."""
     from llara_core.data.duplicates import Duplicates
 
-    arrays = {name: np.load(artifact.path / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    arrays = {
+        name: np.load(artifact.path / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+    }
     return Duplicates(**arrays, report=open_duplicates_report(artifact))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llara_core.data.passages import split_passages
@@ -49,6 +49,7 @@ DOCUMENTS = st.lists(st.one_of(PARTS, st.text(max_size=6)), max_size=25).map("".
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
+@example(text="One sentence here. \x00\n\nOne sentence here. ", tokens=8)  # WordPiece drops the NUL
 @given(text=DOCUMENTS, tokens=st.integers(8, 40))
 def test_no_window_is_too_long_and_nothing_but_white_space_is_lost(kind: str, text: str, tokens: int) -> None:
     tokenizer = tokenizer_of(kind)

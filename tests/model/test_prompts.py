@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from llara_core.config import TemplateSettings
 from llara_core.errors import ConfigError, ModelError
 from llara_core.model.backbone import add_slots
-from llara_core.model.bundle import fingerprint
+from llara_core.model.bundle_files import fingerprint
 from llara_core.model.prompts import TEMPLATES, PromptEncoder, Template, resolve_template, with_free_slots
 from llara_core.model.tokenization import train_tokenizer
 from tests.model.conftest import SMALL, WORDS

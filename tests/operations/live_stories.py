@@ -6,7 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
-from llara_core.model.bundle import fingerprint, read_bundle
+from llara_core.model.bundle import CARD_NAME, read_bundle
+from llara_core.model.bundle_files import checksums, fingerprint
+from llara_core.model.model_card import CARD_PAGE
 from llara_core.operations.live import LiveStore, Pair
 from llara_core.operations.live_staging import Staged, check_pair, stage
 from llara_core.retrieval.index import Index, IndexSettings
@@ -38,6 +40,7 @@ def other_bundle(source: Path, target: Path) -> Path:
     (target / "tokenizer_note.txt").write_text(target.name, encoding="utf-8")
     card = json.loads((target / "llara.json").read_text(encoding="utf-8"))
     card["fingerprint"] = fingerprint(target, read_bundle(target).template)
+    card["files"] = checksums(target, (CARD_NAME, CARD_PAGE))
     (target / "llara.json").write_text(json.dumps(card), encoding="utf-8")
     return target
 
