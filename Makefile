@@ -13,7 +13,7 @@ WORKERS ?= -n auto --maxprocesses=4 --dist loadfile
 # One rule at a time: set-up, stack and run depend on each other's files.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run scifact evaluate test test-slow lint types format fuzz setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain bench-gate docs
+.PHONY: help run scifact evaluate test test-slow lint types format fuzz setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain bench-gate walk docs
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench-gate: setup  ## does the promotion gate decide rightly? planted challenger
 
 bench-gain: setup  ## does adaptation pay? an hour or two; goes on where it was: make bench-gain ARGS="--data path/to/scifact --wikipedia articles.jsonl.gz"
 	@$(BIN)/python benchmarks/adaptation_gain.py --parallel $(ARGS)
+
+walk: setup  ## from the first training to a rollback, as docs/guides/fresh-walk.md shows it; half an hour
+	@$(BIN)/python tools/walk.py $(ARGS)
 
 docs: setup  ## write the figures of finished runs (.local/reports) into README.md and docs/
 	@$(BIN)/python benchmarks/results_table.py $(ARGS)

@@ -17,7 +17,7 @@ import typer
 
 from llara_core.errors import ConfigError, LlaraError
 from llara_core.operations import alerts, logs
-from pipelines import environment, unattended
+from pipelines import environment, faults, unattended
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and every log line.")]
@@ -102,6 +102,7 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
     from pipelines import (
         evaluation_outcome,
         indexing_outcome,
+        orphans,
         outcome,
         retraining_outcome,
         run_configuration,
@@ -117,6 +118,7 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
     identity = stacks.stack_id(stack_name) if stack_name else stacks.ensure_local_stack()
     # The choice holds for this process alone; the user's active stack stays what it is.
     os.environ["ZENML_ACTIVE_STACK_ID"] = identity
+    orphans.close(environment.local_folder())
     incomplete: BaseException | None = None
     with run_configuration.for_this_run(config, no_cache) as file:
         try:
@@ -242,6 +244,8 @@ def _judge(error: BaseException) -> tuple[int, str]:
     for one in _chain(error):
         if isinstance(one, LlaraError):
             return one.exit_code, str(one)
+    if (words := faults.of_the_surroundings(_chain(error))) is not None:
+        return 1, words
     return 1, f"failed: {type(error).__name__}: {error} (run again with --debug for the traceback)"
 
 

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 STACK_FOLDER = REPOSITORY / ".zenml" / "stacks"
 LOCAL_STACK = "llara-local"
 EXPERIMENT = "llara"
+_CREDENTIALS = {"tracking_username", "tracking_password", "tracking_token"}
 
 
 def read_stack(path: Path, values: dict[str, str] | None = None) -> dict[str, Any]:
@@ -135,8 +136,30 @@ def ensure_experiment(tracking_uri: str, artifacts: Path) -> None:
         client.create_experiment(EXPERIMENT, artifact_location=artifacts.as_uri())
 
 
+def _with_credentials(client: Any, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """An MLflow server's credentials, from the environment into a ZenML secret that the component names.
+
+    ZenML refuses a server without any, so one that asks for none gets a token that means nothing.
+    """
+    if not str(wanted.get("tracking_uri", "")).startswith("http") or wanted.keys() & _CREDENTIALS:
+        return wanted
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{word}") for word in ("USERNAME", "PASSWORD"))
+    if user and password:
+        values = {"tracking_username": user, "tracking_password": password}
+    else:
+        values = {"tracking_token": os.environ.get("MLFLOW_TRACKING_TOKEN") or "none"}
+    secret = f"{name}-mlflow"
+    if any(one.name == secret for one in client.list_secrets(name=secret).items):
+        client.update_secret(secret, add_or_update_values=values)
+    else:
+        client.create_secret(secret, values)
+    return {**wanted, **{key: f"{{{{{secret}.{key}}}}}" for key in values}}
+
+
 def _ensure_component(client: Any, kind: Any, described: dict[str, Any]) -> tuple[Any, bool]:
     name, wanted = described["name"], described["configuration"]
+    if (kind.value, described["flavor"]) == ("experiment_tracker", "mlflow"):
+        wanted = _with_credentials(client, name, wanted)
     found = client.list_stack_components(type=kind, name=name, hydrate=True).items
     if not found:
         created = client.create_stack_component(

@@ -37,7 +37,8 @@ def choose_pair(name: str, live: str | None) -> Annotated[dict[str, Any], "chose
             "that has one (`python -m pipelines stack` makes llara-local)"
         )
     store = store_of(name, live)
-    settle(store, name)
+    if (told := settle(store, name)) is not None:
+        logger.info("%s: a rollback that was cut off is finished: %s", name, told)
     version, present = servable(name), store.current()
     chosen = {
         "name": name,

@@ -23,7 +23,9 @@ from zenml.steps.step_context import StepContext
 
 from llara_core.operations import costs, logs
 from llara_core.operations.alerts import Alert
+from llara_core.operations.lock import Held, Holder, take
 from llara_core.operations_settings import OperationsSettings
+from steps import tick_state
 from steps.alerting import alert
 from steps.caching import ROOT
 
@@ -40,6 +42,7 @@ _meters: dict[
     str, tuple[costs.Meter, tuple[str, str] | None]
 ] = {}  # of running steps; MLflow's store and run
 _told_of_disk: set[str] = set()  # runs
+_runs_of_this_process: dict[str, Held | Holder] = {}  # ids to their locks
 
 
 def operations() -> OperationsSettings:
@@ -73,6 +76,7 @@ def started() -> None:
     if not who:  # of a dynamic pipeline's run, which has no step
         return
     logs.bind(who)
+    _hold(who)
     mlflow = sys.modules.get("mlflow")
     tracked = mlflow.active_run() if mlflow is not None else None
     _watch_disk(who)
@@ -114,6 +118,13 @@ def failed(exception: BaseException) -> None:
             "run failed", title, text, "critical", {name.replace("_", " "): one for name, one in who.items()}
         )
     )
+
+
+def _hold(who: Mapping[str, str]) -> None:
+    """Hold the lock of the run until this process ends, however it does: see ``pipelines.orphans``."""
+    if who["run_id"] not in _runs_of_this_process:
+        folder = tick_state.local_state() / "locks"
+        _runs_of_this_process[who["run_id"]] = take(folder / f"run-{who['run_id']}.lock", who["run"])
 
 
 def on_purpose(exception: BaseException) -> bool:

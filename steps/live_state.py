@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from llara_core.operations.live import LiveStore
 from steps import tick_state
 from steps.registry_rollback import follow
-
-logger = logging.getLogger(__name__)
 
 
 def store_of(name: str, told: str | None = None) -> LiveStore:
@@ -44,5 +41,4 @@ def settle(store: LiveStore, name: str) -> str | None:
     words = f"version {owed.champion} is champion again"
     if owed.left is not None:
         words += f", version {owed.left} is marked"
-    logger.info("%s: %s", name, words)
     return words

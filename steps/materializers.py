@@ -21,6 +21,7 @@ from zenml.enums import ArtifactType
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from llara_core.errors import DataError
+from llara_core.files import sha256 as _sha256
 
 MANIFEST = "manifest.json"
 _CONTENT = "content"  # the files lie below this name, so that no file of theirs can meet the manifest
@@ -170,14 +171,6 @@ def _names(path: Path) -> Iterator[str]:
     for folder, _, files in os.walk(path):
         for name in files:
             yield (Path(folder) / name).relative_to(path).as_posix()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while block := source.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _copied(source: IO[bytes], sink: IO[bytes]) -> tuple[str, int]:

@@ -19,6 +19,7 @@ REASON = "promotion_reason"  # tag of a version
 VERDICT = "llara.verdict"  # tag of a version: all checks of the gate, as JSON
 ROLLED_BACK = "llara.rolled_back"  # tag of a version: why it was taken back, so that nothing brings it back
 _MOVING = "llara.moving_champion"  # tag of a model while its aliases move: {"to": number, "from": number}
+_OF_ONE_RUN = ("mlflow_run_id", "environment", "git_commit")  # tags that differ between runs of one command
 SCHEME = REGISTRY  # how a reference begins: models:/NAME@ALIAS or models:/NAME/VERSION
 _REFERENCE = re.compile(rf"{SCHEME}(?P<name>[^/@#]+)(?:@(?P<alias>[^/@#]+)|/(?P<number>[0-9]+))")
 LIBRARY = Path(__file__).resolve().parents[1] / "llara_core"
@@ -66,10 +67,11 @@ def log_version(name: str, bundle: Path, dimension: int, tags: Mapping[str, str]
         name: of the registered model.
         bundle: model folder.
         dimension: length of its vectors, D.
-        tags: of the version; set after the model is whole.
+        tags: of the version.
 
     Returns:
-        the number of the version, which also gets the alias ``challenger``.
+        the number of the version, which also gets the alias ``challenger``. Where a run was killed after it
+        had registered this very model, it is that version.
     """
     import mlflow
     import numpy as np
@@ -82,22 +84,31 @@ def log_version(name: str, bundle: Path, dimension: int, tags: Mapping[str, str]
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, dimension))]),
     )
     example = pd.DataFrame({"text": ["open a file", "def load(path): ..."], "kind": ["query", "passage"]})
-    info = mlflow.pyfunc.log_model(
-        name="retriever",
-        python_model=str(Path(__file__).with_name("serving_model.py")),
-        artifacts={"bundle": str(bundle)},
-        code_paths=[str(LIBRARY)],
-        signature=signature,
-        input_example=example,
-        pip_requirements=requirements(),
-        registered_model_name=name,
-    )
-    number = str(info.registered_model_version)
     client = mlflow.MlflowClient()
-    for key, value in tags.items():
-        client.set_model_version_tag(name, number, key, value)
+    number = _left_by_a_killed_run(name, tags)
+    if number is None:
+        info = mlflow.pyfunc.log_model(
+            name="retriever",
+            python_model=str(Path(__file__).with_name("serving_model.py")),
+            artifacts={"bundle": str(bundle)},
+            code_paths=[str(LIBRARY)],
+            signature=signature,
+            input_example=example,
+            pip_requirements=requirements(),
+        )
+        # Only now, and with all of its tags in one transaction: no version is ever seen half-written.
+        number = str(mlflow.register_model(info.model_uri, name, tags=dict(tags)).version)
     client.set_registered_model_alias(name, CHALLENGER, number)
     return number
+
+
+def _left_by_a_killed_run(name: str, tags: Mapping[str, str]) -> str | None:
+    """The version that a run registered and did not live to tell of: the same in every tag, never judged."""
+    same = {key: value for key, value in tags.items() if key not in _OF_ONE_RUN}
+    for one in versions_of(name):
+        if REASON not in one.tags and all(one.tags.get(key) == value for key, value in same.items()):
+            return str(one.version)
+    return None
 
 
 def version_of(name: str, alias: str) -> Any | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llara_core.errors import ModelError
+from llara_core.files import sha256
 from llara_core.model.prompts import Template
 
 Files = Mapping[str, Mapping[str, Any]]
@@ -38,7 +39,7 @@ def checksums(folder: Path, leave_out: tuple[str, ...] = ()) -> dict[str, dict[s
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
         name = path.relative_to(folder).as_posix()
         if name not in leave_out:
-            found[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            found[name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     return found
 
 
@@ -62,7 +63,7 @@ def compare(folder: Path, files: Files) -> None:
         key = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, expected["sha256"])
         if key in _verified:
             continue
-        if (found := _sha256(path)) != expected["sha256"]:
+        if (found := sha256(path)) != expected["sha256"]:
             raise _damaged(path, f"has SHA-256 {found[:16]}…, expected {expected['sha256'][:16]}…")
         _verified.add(key)
 
@@ -122,14 +123,6 @@ def _begins_like_a_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(_SNIFFED)
     return (len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5) or head == b"PK\x03\x04"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _damaged(path: Path, what: str) -> ModelError:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llara_core.evaluation.significance import bootstrap_interval
 from llara_core.operations.decision import Check, Verdict, first_failed
-from llara_core.operations.freshness_documents import Changes
+from llara_core.operations.freshness_documents import Changes, percent
 from llara_core.operations.freshness_queries import Shift
 from llara_core.retraining_settings import FreshJudgedSettings, RetrainingSettings
 
@@ -140,7 +140,8 @@ def _documents(seen: Observation, settings: RetrainingSettings) -> Check:
     limit, found = settings.documents.train_above, seen.documents
     if found is None:
         return _absent(seen, "documents", limit)
-    words = f"since the champion was trained {found.words()} ({found.share:.1%}; trains above {limit:.1%})"
+    shares = f"{percent(found.share)}; trains above {percent(limit)}"
+    words = f"since the champion was trained {found.words()} ({shares})"
     return Check("documents", found.share <= limit, found.share, limit, words)
 
 
@@ -198,7 +199,9 @@ def _index(seen: Observation, settings: RetrainingSettings) -> Check:
     if found is None:
         return _absent(seen, "index", limit)
     share = found.share_with_ids
-    words = f"since the live index was made {found.words()} ({share:.1%}; refreshes above {limit:.1%})"
+    words = (
+        f"since the live index was made {found.words()} ({percent(share)}; refreshes above {percent(limit)})"
+    )
     return Check("index", share <= limit, share, limit, words)
 
 

@@ -108,3 +108,11 @@ def _in_both(first: Keys, second: Keys) -> int:
     (a, counts_a), (b, counts_b) = (np.unique(one, return_counts=True) for one in (first, second))
     _, left, right = np.intersect1d(a, b, assume_unique=True, return_indices=True)
     return int(np.minimum(counts_a[left], counts_b[right]).sum())
+
+
+def percent(share: float) -> str:
+    """A share with as many digits as it takes to tell it from nothing: ``8.3%``, ``0.03%``, ``0.0%``."""
+    for digits in range(1, 8):
+        if round(share, digits + 2):
+            return f"{share:.{digits}%}"
+    return f"{share:.1%}"

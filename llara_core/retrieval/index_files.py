@@ -26,12 +26,11 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from llara_core.errors import DataError
-from llara_core.files import unwritable, write_json
+from llara_core.files import sha256, unwritable, write_json
 
 MANIFEST, IDS, HASHES = "index.json", "ids.arrow", "hashes.npy"
 FORMAT = 1
 _VERIFIED_UP_TO = 1 << 28  # bytes of vectors read and compared whenever an index is opened: a second or less
-_READ = 1 << 20
 _SEAL = "seal"
 
 
@@ -117,7 +116,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any], verify: bool | None =
         size = path.stat().st_size
         if size != expected["bytes"]:
             raise _broken(path, f"is cut off or changed: it has {size} bytes, expected {expected['bytes']}")
-        if (verify or name not in vectors) and _sha256(path) != expected["sha256"]:
+        if (verify or name not in vectors) and sha256(path) != expected["sha256"]:
             raise _broken(path, "was changed: its SHA-256 is not the one noted when it was written")
     return state
 
@@ -151,15 +150,7 @@ def corpus_hash(ids: list[str], hashes: NDArray[np.uint8]) -> str:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_READ):
-            digest.update(block)
-    return digest.hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def _seal(manifest: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llara_core.operations.freshness_documents import Changes, compare
+from llara_core.operations.freshness_documents import Changes, compare, percent
 from llara_core.retrieval.hashes import passage_hashes
 
 CORPUS = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["x", "y", "z", ""]), max_size=8)
@@ -50,3 +50,18 @@ def test_shares() -> None:
 def test_as_many_ids_as_hashes() -> None:
     with pytest.raises(ValueError, match="one hash for each id"):
         compare(["a"], passage_hashes([]), [], passage_hashes([]))
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.0, "0.0%"),
+        (1.0, "100.0%"),
+        (0.083, "8.3%"),
+        (0.0005, "0.1%"),
+        (0.00029, "0.03%"),
+        (1e-7, "0.00001%"),
+    ],
+)
+def test_a_small_share_is_not_shown_as_nothing(share: float, words: str) -> None:
+    assert percent(share) == words

@@ -15,16 +15,9 @@ from pipelines import rolling_back
 from steps import registry
 from steps.live_state import settle, store_of
 from tests.operations.live_stories import REVISED, other_bundle, serve, whole
+from tests.registry_kills import cut_off
 
 NAME = "llara-retriever"
-WRITES = (
-    "set_model_version_tag", "set_registered_model_tag", "set_registered_model_alias",
-    "delete_registered_model_tag",
-)  # fmt: skip
-
-
-class Killed(BaseException):
-    """What a SIGKILL would cut off, so that no handler of ours catches it."""
 
 
 @pytest.fixture
@@ -118,26 +111,7 @@ def test_a_rollback_can_be_taken_back(store: LiveStore, client: Any) -> None:
 def test_killed_at_any_write_the_registry_follows_later(
     store: LiveStore, client: Any, monkeypatch: pytest.MonkeyPatch, kill: int, after: bool
 ) -> None:
-    written = 0
-
-    def cut_off(method: Any) -> Any:
-        def write(*given: Any, **named: Any) -> Any:
-            nonlocal written
-            written += 1
-            if written == kill + 1 and not after:
-                raise Killed
-            method(*given, **named)
-            if written == kill + 1:
-                raise Killed
-
-        return write
-
-    with monkeypatch.context() as patch:
-        for name in WRITES:
-            patch.setattr(mlflow.MlflowClient, name, cut_off(getattr(mlflow.MlflowClient, name)))
-        with pytest.raises(Killed):
-            back(store)
-    assert written == kill + 1
+    cut_off(monkeypatch, lambda: back(store), kill, after)
     assert whole(store.folder).startswith("v1-")  # search is right already
     with pytest.raises(LiveError, match="not finished in the registry"):
         pair = next(one for one in store.generations() if one.version == "2")

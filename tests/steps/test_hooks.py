@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 
 from llara_core.operations.alerts import WEBHOOK
+from llara_core.operations.lock import Held
+from llara_core.operations.retention_use import locked
+from pipelines import orphans
+from steps import hooks
 from tests.operations_webhook import Webhook
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -144,3 +148,19 @@ def test_a_run_that_goes_well_raises_no_alarm(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert [one["kind"] for one in done.alerts] == ["disk low"]
     assert done.recorded["run"]["usage_of_run"]["steps"] == 2
+
+
+def test_a_process_holds_the_lock_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a killed one is known by its free lock; see ``pipelines.orphans``."""
+    monkeypatch.setenv("LLARA_LOCAL", str(tmp_path))
+    monkeypatch.setattr(hooks, "_runs_of_this_process", {})
+    who = {"run_id": "0b5c", "run": "training-now"}
+    hooks._hold(who)
+    hooks._hold(who)  # the next step of the same run
+    (held,) = hooks._runs_of_this_process.values()
+    assert isinstance(held, Held)
+    lock = orphans.lock_of(tmp_path, "0b5c")
+    assert lock == held.file
+    assert locked(lock)
+    held.release()
+    assert not locked(lock)

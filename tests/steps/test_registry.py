@@ -90,3 +90,54 @@ def test_preflight_asks_the_registry_only_for_references(
     with pytest.raises(ConfigError, match=r"nothing is registered yet .*run the adaptation pipeline first"):
         preflight.check_registry(with_base("models:/llara-adapted@champion"))
     assert not (tmp_path / "missing.db").exists()
+
+
+TAGS = {"ndcg_at_10": "0.5", "fingerprint": "same", "configuration": "{}", "mlflow_run_id": "one"}
+
+
+@pytest.fixture
+def logged(client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The models that were logged, in place of half a minute each that MLflow takes to pack one."""
+    import mlflow
+
+    made: list[str] = []
+
+    def log_model(**_: Any) -> Any:
+        made.append(f"{len(made)}")
+        source = tmp_path / made[-1]
+        source.mkdir()
+        return type("Info", (), {"model_uri": source.as_uri()})()
+
+    monkeypatch.setattr(mlflow.pyfunc, "log_model", log_model)
+    return made
+
+
+def test_a_version_appears_with_all_of_its_tags(
+    client: Any, logged: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[dict[str, str]] = []
+    alias = type(client).set_registered_model_alias
+
+    def look(self: Any, name: str, what: str, number: str) -> None:
+        seen.append(dict(client.get_model_version(name, number).tags))
+        alias(self, name, what, number)
+
+    monkeypatch.setattr(type(client), "set_registered_model_alias", look)
+    assert registry.log_version("whole", tmp_path, 8, TAGS) == "1"
+    assert seen == [TAGS]
+    assert str(registry.find("models:/whole@challenger").version) == "1"
+
+
+def test_what_a_killed_run_has_registered_is_taken_over(
+    client: Any, logged: list[str], tmp_path: Path
+) -> None:
+    assert registry.log_version("cut-off", tmp_path, 8, TAGS) == "1"
+    client.delete_registered_model_alias("cut-off", "challenger")  # killed before it had one
+    assert registry.log_version("cut-off", tmp_path, 8, {**TAGS, "mlflow_run_id": "two"}) == "1"
+    assert str(registry.find("models:/cut-off@challenger").version) == "1"
+    assert len(logged) == 1
+    # Another model, or the same after the gate has judged it, is a version of its own.
+    assert registry.log_version("cut-off", tmp_path, 8, {**TAGS, "fingerprint": "other"}) == "2"
+    for number in ("1", "2"):
+        client.set_model_version_tag("cut-off", number, registry.REASON, "no better")
+    assert registry.log_version("cut-off", tmp_path, 8, TAGS) == "3"

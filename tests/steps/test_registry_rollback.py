@@ -11,16 +11,9 @@ import pytest
 from llara_core.errors import ConfigError
 from steps import registry
 from steps.registry_rollback import roll_back
+from tests.registry_kills import cut_off
 
 NAME = "llara-retriever"
-WRITES = (
-    "set_model_version_tag", "set_registered_model_tag", "set_registered_model_alias",
-    "delete_registered_model_tag",
-)  # fmt: skip
-
-
-class Killed(BaseException):
-    """What a SIGKILL would cut off, so that no handler of ours catches it."""
 
 
 @pytest.fixture
@@ -95,26 +88,7 @@ def test_nothing_to_go_back_to(client: Any) -> None:
 def test_killed_at_any_write_the_same_call_finishes(
     client: Any, monkeypatch: pytest.MonkeyPatch, kill: int, after: bool
 ) -> None:
-    written = 0
-
-    def cut_off(method: Any) -> Any:
-        def write(*given: Any, **named: Any) -> Any:
-            nonlocal written
-            written += 1
-            if written == kill + 1 and not after:
-                raise Killed
-            method(*given, **named)
-            if written == kill + 1:
-                raise Killed
-
-        return write
-
-    with monkeypatch.context() as patch:
-        for name in WRITES:
-            patch.setattr(mlflow.MlflowClient, name, cut_off(getattr(mlflow.MlflowClient, name)))
-        with pytest.raises(Killed):
-            roll_back(NAME, "why")
-    assert written == kill + 1
+    cut_off(monkeypatch, lambda: roll_back(NAME, "why"), kill, after)
     assert aliases(client)["champion"] in {"2", "3"}
     if (kill, after) == (3, True):  # nothing was missing
         with pytest.raises(ConfigError, match="both champion and previous"):
