@@ -133,6 +133,8 @@ def test_a_refused_pair_does_not_serve(project: Indexed) -> None:
 
 
 def test_one_command_goes_back_and_the_night_does_not_undo_it(project: Indexed) -> None:
+    project.change(1, "So that there is a pair before.")
+    project.index()
     previous = project.store.previous()
     assert previous is not None
     project.done("llara_core.cli", "rollback", "--reason", "empty answers")
