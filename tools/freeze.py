@@ -14,7 +14,7 @@ from pathlib import Path
 
 HEADER = """\
 # Every version that this project is tested with; written by `make constraints`.
-# pip install -c constraints.txt -e '.[cpu,data,s3,pipeline,kubernetes,figures,dev]'
+# pip install -c constraints.txt -e '.[cpu,data,s3,pipeline,kubernetes,figures,serve,onnx,dev]'
 """
 OLDER = '; python_version < "3.11"'
 NEWER = '; python_version >= "3.11"'
