@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from llara_core.errors import InputError
 from llara_core.retrieval import exact_bfloat, exact_scan
 from llara_core.retrieval.exact_bfloat import BfloatPool, BfloatScanner
+from llara_core.retrieval.exact_prepared import Prepared, PreparedScanner
 from llara_core.retrieval.exact_scan import FaissScanner, Hits, Pool, Scanner
 from llara_core.retrieval.exact_threads import in_order, workers
 
@@ -31,7 +32,7 @@ _BLAS_FROM = 20  # queries; FAISS's own default (128000 in 1.15.1) leaves small 
 
 def search(
     queries: NDArray[Any],
-    corpus: NDArray[Any],
+    corpus: NDArray[Any] | Prepared,
     k: int,
     *,
     use_faiss: bool | None = None,
@@ -52,7 +53,8 @@ def search(
 
     Args:
         queries: [Q, D].
-        corpus: [N, D] float32 or float16; may be memory-mapped. Another type is converted as a whole.
+        corpus: [N, D] float32 or float16; may be memory-mapped. Another type is converted as a whole. One
+            that is searched often is better prepared once (``exact_prepared``); the answer is the same.
         k: results per query, ≥ 1; at most N are returned.
         use_faiss: whether FAISS makes the products, on its GPUs where it has any, or numpy; None: FAISS
             where it is installed.
@@ -67,6 +69,8 @@ def search(
         InputError: k < 1, the dimensions differ, or a vector holds NaN or infinity or is longer than 1e18.
     """
     queries = np.ascontiguousarray(queries, np.float32)
+    prepared = corpus if isinstance(corpus, Prepared) and corpus.rounded is not None else None
+    corpus = corpus.vectors if isinstance(corpus, Prepared) else corpus
     if not isinstance(corpus, np.ndarray) or corpus.dtype not in (np.float16, np.float32):
         corpus = np.asarray(corpus, np.float32)
     check_shapes(queries, corpus.shape, k)
@@ -75,16 +79,21 @@ def search(
     rows = np.zeros((len(queries), k), np.int64)
     faiss = None if use_faiss is False else faiss_module()
     if use_bfloat16 is None:
-        on_gpu = faiss is not None and faiss.get_num_gpus() > 0
-        asked = use_faiss is None and not on_gpu
-        use_bfloat16 = asked and exact_bfloat.worthwhile(queries.shape, len(corpus), k)
+        asked = use_faiss is None and not (faiss is not None and faiss.get_num_gpus() > 0)
+        use_bfloat16 = asked and (
+            exact_bfloat.worthwhile(queries.shape, len(corpus), k)
+            or (prepared is not None and prepared.worthwhile(len(queries), k))
+        )
     width = max((exact_bfloat.PLACES_PER_RESULT if use_bfloat16 else _PLACES_PER_RESULT) * k, _LEAST_PLACES)
     step = max(1, _POOL_BYTES // (_BYTES_PER_PLACE * width))
     for start in range(0, len(queries) if k else 0, step):
         left = np.arange(start, min(start + step, len(queries)))
         if use_bfloat16:
             coarse = BfloatPool(queries[left], k, width)
-            use_bfloat16 = _scan_blocks(queries[left], corpus, coarse, BfloatScanner)
+            scanner = BfloatScanner if prepared is None else PreparedScanner
+            use_bfloat16 = _scan_blocks(
+                queries[left], corpus if prepared is None else prepared, coarse, scanner
+            )
             if use_bfloat16:
                 scores[left], rows[left] = _settled(queries[left], corpus, coarse)
                 left = left[coarse.overflowed]
@@ -157,7 +166,7 @@ def _scan(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool, faiss:
         pass
 
 
-def _scan_blocks(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool, scanner: Any) -> bool:
+def _scan_blocks(queries: NDArray[np.float32], corpus: Any, pool: Pool, scanner: Any) -> bool:
     """Fill the pool with the hits of all blocks; False where it was given up for being crowded."""
     scanners: SimpleQueue[Callable[[int, int], Hits]] = SimpleQueue()
     for _ in range(workers()):
@@ -177,7 +186,8 @@ def _scan_blocks(queries: NDArray[np.float32], corpus: NDArray[Any], pool: Pool,
             taken += end - start
             return not (isinstance(pool, BfloatPool) and pool.crowded(taken))
 
-    blocks = _blocks(len(corpus), pool.k, scanner is BfloatScanner, len(queries))
+    coarse = isinstance(pool, BfloatPool)
+    blocks = _blocks(len(corpus), pool.k, coarse, len(queries))
     return all(in_order([partial(scan, start, end) for start, end in blocks]))
 
 

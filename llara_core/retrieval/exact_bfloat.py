@@ -138,8 +138,9 @@ class BfloatScanner:
 
         self._count, self._corpus, self._pool, self._torch = len(queries), corpus, pool, torch
         self._measured = len(queries) >= MEASURED_FROM
-        self._room, self._flushed = 0, corpus.shape[1] ** 0.5 * _SMALLEST
+        self._room, self._flushed = 0, flushed(corpus.shape[1])
         self._view: Any = None
+        self._rounded: Any = None
         # torch warns of read-only memory, as of a mapped file; that is copied block by block.
         if corpus.dtype == np.float32 and corpus.flags.writeable and not self._measured:
             self._view = torch.from_numpy(corpus)
@@ -150,17 +151,22 @@ class BfloatScanner:
         Raises:
             InputError: a vector holds NaN or infinity, or is longer than LONGEST.
         """
-        size = end - start
-        self._make_room(size)
-        pieces = [(first, min(first + PIECE, end)) for first in range(start, end, PIECE)]
-        found = [self._round(first, last, first - start) for first, last in pieces]
-        length, rounding = (max(one) for one in zip(*found, strict=True))
+        documents, length, rounding = self._documents(start, end)
+        self._make_room(end - start)
         parts = [
-            self._scan(slice(first, min(first + QUERY_BLOCK, self._count)), size, length, rounding)
+            self._scan(slice(first, min(first + QUERY_BLOCK, self._count)), documents, length, rounding)
             for first in range(0, self._count, QUERY_BLOCK)
         ]
         query, row, score = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Hits(query, row + start, score, length, rounding)
+
+    def _documents(self, start: int, end: int) -> tuple[Any, float, float]:
+        """Documents [B, D] in bfloat16, and what ``_round`` returns of all of them."""
+        self._make_buffers(end - start)
+        pieces = [(first, min(first + PIECE, end)) for first in range(start, end, PIECE)]
+        found = [self._round(first, last, first - start) for first, last in pieces]
+        length, rounding = (max(one) for one in zip(*found, strict=True))
+        return self._rounded[: end - start], length, rounding
 
     def _round(self, start: int, end: int, place: int) -> tuple[float, float]:
         """Round documents to bfloat16, into the block from this place on.
@@ -185,12 +191,12 @@ class BfloatScanner:
         return length, float(norms(off.numpy()).max()) + self._flushed
 
     def _scan(
-        self, queries: slice, size: int, length: float, rounding: float
+        self, queries: slice, documents: Any, length: float, rounding: float
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         pool, some = self._pool, self._pool.rounded[queries]
-        count = len(some)
+        size, count = len(documents), len(some)
         out = self._products[: size * count].view(count, size)
-        self._torch.mm(some, self._rounded[:size].T, out=out)
+        self._torch.mm(some, documents.T, out=out)
         bits = out.view(self._torch.int16).numpy()
         kth, first = pool.kth[queries].copy(), False
         if size > pool.k and np.isneginf(kth).all():  # the first block: sorted to find a floor
@@ -210,15 +216,24 @@ class BfloatScanner:
     def _make_room(self, size: int) -> None:
         if size <= self._room:
             return
-        torch, dimension, count = self._torch, self._corpus.shape[1], size * min(self._count, QUERY_BLOCK)
-        self._room = size
-        self._rounded = torch.empty((size, dimension), dtype=torch.bfloat16)
-        self._products = torch.empty(count, dtype=torch.bfloat16)
+        count, self._room = size * min(self._count, QUERY_BLOCK), size
+        self._products = self._torch.empty(count, dtype=self._torch.bfloat16)
         self._above = np.empty(count, bool)
+
+    def _make_buffers(self, size: int) -> None:
+        if self._rounded is not None and size <= len(self._rounded):
+            return
+        torch, dimension = self._torch, self._corpus.shape[1]
+        self._rounded = torch.empty((size, dimension), dtype=torch.bfloat16)
         if self._view is None:
             self._block = torch.empty((PIECE, dimension))
         if self._measured:
             self._off = torch.empty((PIECE, dimension))
+
+
+def flushed(dimension: int) -> float:
+    """Most that is lost of a vector's length where numbers too small for bfloat16 become zero."""
+    return float(dimension**0.5 * _SMALLEST)
 
 
 def _mark(

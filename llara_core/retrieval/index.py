@@ -184,6 +184,17 @@ class Index:
         self.check_model(model, queries.shape[1] if queries.ndim == 2 else None)
         return search_index(self._state.vectors, self._state.approximate, queries, k)
 
+    def prepare(self) -> int:
+        """Hold what makes many searches quick: of a flat index its vectors rounded to bfloat16.
+
+        It pays where one process searches again and again, and changes no result. Nothing is held where the
+        processor does not multiply bfloat16, and of approximate indexes, which search few vectors.
+
+        Returns:
+            The memory that it takes, in bytes: 2 N D, or 0.
+        """
+        return self._state.vectors.prepare() if self._state.approximate is None else 0
+
     def refresh(
         self, encoder: Encoder, ids: Sequence[str], passages: Sequence[str], *, cache: Path | None = None
     ) -> Index:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llara_core.progress import Progress
 from llara_core.retrieval.exact import search, top_k
+from llara_core.retrieval.exact_prepared import Prepared
 from llara_core.retrieval.index_files import read_array
 from llara_core.retrieval.vector_rows import find_rows, first_rows
 from llara_core.retrieval.vector_store import Dtype
@@ -29,10 +30,17 @@ class Shards:
     def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
         self.parts = list(parts)
         self.firsts = np.cumsum([0, *(len(part) for part in self.parts)])
+        self._searched: list[NDArray[Any] | Prepared] = list(self.parts)
 
     def __len__(self) -> int:
         """Number of vectors, N."""
         return int(self.firsts[-1])
+
+    def prepare(self) -> int:
+        """Make the vectors ready for many searches; returns the bytes of memory that this takes."""
+        ready = [part if isinstance(part, Prepared) else Prepared(part) for part in self._searched]
+        self._searched = list(ready)  # in one step: other threads may be searching
+        return sum(part.nbytes for part in ready)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The vectors [M, D] of some rows [M]."""
@@ -46,7 +54,7 @@ class Shards:
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Exact search of one shard after the other: the answer of ``exact.search`` on all of them."""
         scores, rows = [], []
-        for part, first in zip(self.parts, self.firsts, strict=False):
+        for part, first in zip(self._searched, self.firsts, strict=False):
             some, found = search(queries, part, k)
             scores.append(some)
             rows.append(found + first)

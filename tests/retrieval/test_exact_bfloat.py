@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from llara_core.errors import InputError
-from llara_core.retrieval import exact, exact_bfloat
+from llara_core.retrieval import exact, exact_bfloat, exact_prepared
 from llara_core.retrieval.exact import search
 from llara_core.retrieval.exact_bfloat import BfloatPool, BfloatScanner, worthwhile
+from llara_core.retrieval.exact_prepared import Prepared, PreparedScanner
 
 torch = pytest.importorskip("torch")
 
@@ -67,19 +68,25 @@ CASES = {
 }  # fmt: skip
 
 
+def rounded_before(corpus):
+    return Prepared(corpus, rounded=True)
+
+
+@pytest.mark.parametrize("ready", [np.asarray, rounded_before])
 @pytest.mark.parametrize("threads", ["1", "3"])
 @pytest.mark.parametrize("name", CASES)
-def test_same_bits_as_numpy_in_float32(name, threads, monkeypatch):
+def test_same_bits_as_numpy_in_float32(name, threads, ready, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     queries, corpus, k = CASES[name]
     expected = search(queries, corpus, k, use_faiss=False)
-    found = search(queries, corpus, k, use_bfloat16=True)
+    found = search(queries, ready(corpus), k, use_bfloat16=True)
     np.testing.assert_array_equal(found[1], expected[1])
     assert found[0].tobytes() == expected[0].tobytes()
 
 
+@pytest.mark.parametrize("ready", [np.asarray, rounded_before])
 @pytest.mark.parametrize("seed", range(20))
-def test_same_bits_on_drawn_shapes(seed, monkeypatch):
+def test_same_bits_on_drawn_shapes(seed, ready, monkeypatch):
     rng = np.random.default_rng(seed)
     monkeypatch.setattr(exact_bfloat, "BLOCK", int(rng.integers(20, 400)))
     monkeypatch.setattr(exact_bfloat, "QUERY_BLOCK", int(rng.integers(2, 9)))
@@ -88,30 +95,32 @@ def test_same_bits_on_drawn_shapes(seed, monkeypatch):
     corpus = drawn(seed + 100, count, dimension) + np.float32(rng.choice([-0.3, 0, 0.5]))
     k = int(rng.integers(1, 120))
     expected = search(queries, corpus, k, use_faiss=False)
-    found = search(queries, corpus, k, use_bfloat16=True)
+    found = search(queries, ready(corpus), k, use_bfloat16=True)
     np.testing.assert_array_equal(found[1], expected[1])
     assert found[0].tobytes() == expected[0].tobytes()
 
 
-def test_a_mapped_file_is_read_without_a_warning(tmp_path):
+@pytest.mark.parametrize("ready", [np.asarray, rounded_before])
+def test_a_mapped_file_is_read_without_a_warning(tmp_path, ready):
     np.save(tmp_path / "half.npy", drawn(1, 9000, 16).astype(np.float16))
     corpus = np.load(tmp_path / "half.npy", mmap_mode="r")
     queries = drawn(2, 3, 16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = search(queries, corpus, 10, use_bfloat16=True)
+        found = search(queries, ready(corpus), 10, use_bfloat16=True)
     np.testing.assert_array_equal(found[1], search(queries, np.asarray(corpus), 10, use_faiss=False)[1])
 
 
+@pytest.mark.parametrize("ready", [np.asarray, rounded_before])
 @pytest.mark.parametrize("row", [0, 4500, 8999])
 @pytest.mark.parametrize(
     ("value", "said"), [(np.nan, "NaN or infinity"), (np.inf, "NaN"), (1e30, "normalise")]
 )
-def test_unusable_vectors_are_refused(row, value, said):
+def test_unusable_vectors_are_refused(row, value, said, ready):
     corpus = np.ones((9000, 6), np.float32) * drawn(0, 9000, 1)
     corpus[row, 3] = value
     with pytest.raises(InputError, match=said):
-        search(drawn(1, 2, 6), corpus, 2, use_bfloat16=True)
+        search(drawn(1, 2, 6), ready(corpus), 2, use_bfloat16=True)
 
 
 def halfway(seed, count, dimension):
@@ -123,10 +132,11 @@ def halfway(seed, count, dimension):
     return bits.view(np.float32) * signs
 
 
+@pytest.mark.parametrize("ready", [np.asarray, rounded_before])
 @pytest.mark.parametrize("measured_from", [0, 512])
 @pytest.mark.parametrize("writeable", [True, False])
 @pytest.mark.parametrize("dimension", [1, 16, 256])
-def test_the_bound_holds_where_rounding_errs_most(dimension, writeable, measured_from, monkeypatch):
+def test_the_bound_holds_where_rounding_errs_most(dimension, writeable, measured_from, ready, monkeypatch):
     """Aligned errors: every component of a document is rounded away from the query's sign, or towards it."""
     queries, corpus = halfway(1, 8, dimension), halfway(2, 400, dimension)
     for place in range(8):  # nearly the query itself, each component off by less than a step
@@ -134,10 +144,12 @@ def test_the_bound_holds_where_rounding_errs_most(dimension, writeable, measured
             queries[place]
         )
     monkeypatch.setattr(exact_bfloat, "MEASURED_FROM", measured_from)
-    monkeypatch.setattr(exact_bfloat, "PIECE", 150)  # the last of three is a short one
+    for module in (exact_bfloat, exact_prepared):
+        monkeypatch.setattr(module, "PIECE", 150)  # the last of three is a short one
     corpus.flags.writeable = writeable
     pool = BfloatPool(queries, 1, 500)
-    hits = BfloatScanner(queries, corpus, pool)(0, 400)
+    scanner = PreparedScanner if ready is rounded_before else BfloatScanner
+    hits = scanner(queries, ready(corpus), pool)(0, 400)
     pool.add(hits)
     true = queries.astype(np.float64) @ corpus.T.astype(np.float64)
     # A document whose true product is not below the k-th best one's must have come through the floor.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llara_core.errors import ConfigError, DataError, InputError, MissingDependencyError, ModelError
-from llara_core.retrieval import index_faiss
+from llara_core.retrieval import exact_bfloat, index_faiss
 from llara_core.retrieval.exact import faiss_module, search
 from llara_core.retrieval.index import Index, IndexSettings
 from tests.oracles.fake_encoder import FakeEncoder
@@ -51,6 +51,19 @@ def test_flat_is_exact_search(tmp_path, corpus, shards, dtype):
     np.testing.assert_array_equal(scores, expected[0])
     assert [index.id_of(row) for row in rows[0, :2]] == [f"d{row}" for row in expected[1][0, :2]]
     assert len(index) == 1500 and index.ids == corpus[0]
+
+
+@pytest.mark.parametrize("kind", ["flat", *APPROXIMATE])
+def test_a_prepared_index_finds_the_same(tmp_path, corpus, kind, monkeypatch):
+    monkeypatch.setattr(exact_bfloat, "native", lambda: True)
+    encoder = FakeEncoder()
+    index = build(tmp_path / "index", corpus, kind=kind)
+    queries = encoder.encode_queries(corpus[1][:30])
+    before = index.search(queries, 20, encoder)
+    assert index.prepare() == (1500 * encoder.dimension * 2 if kind == "flat" else 0)
+    after = index.search(queries, 20, encoder)
+    np.testing.assert_array_equal(after[1], before[1])
+    assert after[0].tobytes() == before[0].tobytes()
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
