@@ -216,7 +216,7 @@ class PromptEncoder:
         self.ebar_suffix_ids = suffix_ids(tokenizer, template.ebar_suffix) + self.ebar_slot_ids
         self.special_ids = special_ids(tokenizer)
         self.pad_id = pad_id(tokenizer)
-        self._forgeable = forgeable_names(tokenizer)
+        self.forgeable = forgeable_names(tokenizer)
 
     def suffix_ids(self, kind: Kind) -> list[int]:
         """Suffix and slots that follow the text: EBAR for a query, EBAE for a passage."""
@@ -251,7 +251,7 @@ class PromptEncoder:
 
     def _harmless(self, text: str) -> str:
         text = clean(text)
-        for name in self._forgeable:
+        for name in self.forgeable:
             text = text.replace(name, f"{name[0]} {name[1:]}")
         return text
 
