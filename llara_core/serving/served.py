@@ -29,7 +29,7 @@ _WARM_TEXTS = ("", "warm up")  # two lengths: what a kernel sets up for the firs
 _WARM_DEPTH = 10  # results of the first search
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Served:
     """A model that is loaded, and what it searches.
 
