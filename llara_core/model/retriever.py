@@ -19,7 +19,7 @@ from llara_core.data.collection import passage_text
 from llara_core.errors import ModelError
 from llara_core.model.backbone import choose_device, decoder_of
 from llara_core.model.bundle import Bundle, read_bundle
-from llara_core.model.encoded import Encoded, Tally, check_finite
+from llara_core.model.encoded import Counted, Encoded, Tally, check_finite
 from llara_core.model.encoding import embed, pad_rows, token_budget_batches
 from llara_core.model.last_layer import SlotRows, sees_no_padding, slots_only
 from llara_core.model.prompts import Kind
@@ -134,6 +134,11 @@ class Retriever:
         return self.bundle.passage_length
 
     @property
+    def batch_tokens(self) -> int:
+        """Padded tokens per forward pass that suit the device."""
+        return BATCH_TOKENS.get(self._decoder.device.type, BATCH_TOKENS["cpu"])
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over weights, tokenizer and template: vectors of different fingerprints do not mix."""
         return self.bundle.fingerprint
@@ -191,13 +196,28 @@ class Retriever:
         Yields:
             Each block's vectors float32 [N, D] in the order of its texts, not checked for NaN.
         """
-        device = self._decoder.device
-        budget = batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
+        device, budget = self._decoder.device, batch_tokens or self.batch_tokens
         # A GPU must not wait for the tokenizer; a CPU has nothing to spare beside the model.
         ahead = 1 if device.type == "cuda" else 0
         for rows, cut in _in_advance(blocks, lambda texts: self._tokenised(texts, kind), ahead):
             tally = Tally(len(rows), cut, sum(map(len, rows)))
             yield Encoded(self._embed_block(rows, budget, tally, on_texts or _ignore), tally)
+
+    def encode_counted(self, texts: Sequence[str], kind: Kind) -> Counted:
+        """Vectors, and what each text took: for a service that encodes texts of several callers at once.
+
+        Args:
+            texts: N texts, one block.
+            kind: ``passage`` or ``query``.
+
+        Returns:
+            Vectors float32 [N, D] that are not checked for NaN, tokens [N] and which were cut [N].
+        """
+        with self._tokenising:
+            some, cut = self.encoder.encode_marked(texts, kind)
+        rows = [np.array(row, np.int32) for row in some]
+        vectors = self._embed_block(rows, self.batch_tokens, Tally(), _ignore)
+        return Counted(vectors, np.array([len(row) for row in rows], np.int64), np.array(cut, np.bool_))
 
     def _encode(
         self,
