@@ -170,7 +170,7 @@ def page(
             "",
             f"## {clients} client{'s' if clients > 1 else ''}",
             "",
-            "| server | requests/s | llara's /embed, times its | p50, ms | p95, ms | p99, ms | CPU a request, ms |",
+            "| server | requests/s | llara's /embed, times its | p50, ms | p95, ms | p99, ms | CPU, ms |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
         for way in listed:

@@ -168,7 +168,10 @@ def _merged(part: Path, bundle: Bundle, options: ExportOptions) -> Mapping[str, 
         shutil.copyfile(folder / name, part / name)
     from llara_core.model.export_tokenizers import prompt_facts
 
-    return {"weights": "the bundle's own, bit by bit", "prompt": prompt_facts(bundle.encoder(_tokenizer(bundle)))}
+    return {
+        "weights": "the bundle's own, bit by bit",
+        "prompt": prompt_facts(bundle.encoder(_tokenizer(bundle))),
+    }
 
 
 def _adapter(part: Path, bundle: Bundle, options: ExportOptions) -> Mapping[str, Any]:
@@ -189,7 +192,9 @@ def _tokenizer(bundle: Bundle) -> Any:
     try:
         return AutoTokenizer.from_pretrained(_folder(bundle), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{bundle.folder}: its tokenizer cannot be loaded ({error}); write it again") from error
+        raise ModelError(
+            f"{bundle.folder}: its tokenizer cannot be loaded ({error}); write it again"
+        ) from error
 
 
 def _folder(bundle: Bundle) -> Path:
@@ -198,9 +203,7 @@ def _folder(bundle: Bundle) -> Path:
     return bundle.folder
 
 
-def _record(
-    bundle: Bundle, target: str, facts: Mapping[str, Any], scores: Sequence[Score]
-) -> dict[str, Any]:
+def _record(bundle: Bundle, target: str, facts: Mapping[str, Any], scores: Sequence[Score]) -> dict[str, Any]:
     git = git_state(Path(__file__).resolve().parents[2])
     return {
         "format": FORMAT_VERSION,

@@ -33,7 +33,9 @@ from llara_core.model.export_tokenizers import prompt_facts
 from llara_core.model.loading import DTYPES, load_weights
 
 TRAINING = ("adapt", "finetune")
-_EXACT = 1024  # widths up to here are decomposed exactly; wider ones by random projection, then measured alike
+_EXACT = (
+    1024  # widths up to here are decomposed exactly; wider ones by random projection, then measured alike
+)
 _OVERSAMPLED, _ROUNDS = 32, 4  # of the random projection: far below the tolerance for spectra of LoRA
 _MOST_ROWS = 4096  # trained token rows; more is an embedding that was trained as a whole
 
@@ -154,7 +156,9 @@ def _difference(start: Any, model: Any, rank: int, stages: int) -> _Difference:
     before = dict(start.named_parameters())
     after = dict(model.named_parameters())
     layers = dict(_linear_layers(start))
-    head, table = (_weight_name(start, one) for one in (start.get_output_embeddings(), start.get_input_embeddings()))
+    head, table = (
+        _weight_name(start, one) for one in (start.get_output_embeddings(), start.get_input_embeddings())
+    )
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     rows: list[int] = []
     worst = 0.0
@@ -169,7 +173,9 @@ def _difference(start: Any, model: Any, rank: int, stages: int) -> _Difference:
         elif name.removesuffix(".weight") in layers:
             layer = name.removesuffix(".weight")
             turned = layers[layer]
-            factors[layer], share = _factors(name, was.T if turned else was, now.T if turned else now, rank, stages)
+            factors[layer], share = _factors(
+                name, was.T if turned else was, now.T if turned else now, rank, stages
+            )
             worst = max(worst, share)
         else:
             raise ModelError(
@@ -203,7 +209,9 @@ def _linear_layers(model: Any) -> Iterator[tuple[str, bool]]:
 
 
 def _weight_name(model: Any, layer: Any) -> str | None:
-    return next((name for name, one in model.named_parameters() if layer is not None and one is layer.weight), None)
+    return next(
+        (name for name, one in model.named_parameters() if layer is not None and one is layer.weight), None
+    )
 
 
 def _factors(
@@ -223,7 +231,9 @@ def _factors(
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            left, sizes, turned = torch.svd_lowrank(delta, q=min(rank + _OVERSAMPLED, *delta.shape), niter=_ROUNDS)
+            left, sizes, turned = torch.svd_lowrank(
+                delta, q=min(rank + _OVERSAMPLED, *delta.shape), niter=_ROUNDS
+            )
         left, sizes, right = left[:, :rank], sizes[:rank], turned.T[:rank]
     root = sizes.sqrt()
     a, b = root[:, None] * right, left * root
@@ -258,7 +268,10 @@ def _adapted(start: Any, model: Any, found: _Difference, rank: int) -> Any:
     with torch.no_grad():
         for name, (a, b) in found.factors.items():
             layer = trained.get_submodule(f"base_model.model.{name}")
-            for weights, values in ((layer.lora_A["default"].weight, a.T), (layer.lora_B["default"].weight, b)):
+            for weights, values in (
+                (layer.lora_A["default"].weight, a.T),
+                (layer.lora_B["default"].weight, b),
+            ):
                 weights.zero_()  # factors of a narrow layer are fewer than the rank
                 target = weights.T if values is not b else weights
                 target[:, : values.shape[1]] = values.to(weights.dtype)

@@ -120,9 +120,7 @@ def base_licence(base: str) -> dict[str, str]:
     return {key: visible(values[key]) for key in _LICENCE_KEYS if isinstance(values.get(key), str)}
 
 
-def _head(
-    bundle: Bundle, target: str, scores: Sequence[Score], base: str, licence: Mapping[str, str]
-) -> str:
+def _head(bundle: Bundle, target: str, scores: Sequence[Score], base: str, licence: Mapping[str, str]) -> str:
     values: dict[str, Any] = {
         **({"license": "unknown"} | dict(licence)),
         "library_name": LIBRARIES[target],

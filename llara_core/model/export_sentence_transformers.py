@@ -111,7 +111,9 @@ def _write_router(folder: Path, encoder: PromptEncoder, decoder: Any) -> None:
         },
     )
     for route, name in names.items():
-        _write_tokeniser(folder / name, encoder, ROUTES[route], int(decoder.get_input_embeddings().weight.shape[0]))
+        _write_tokeniser(
+            folder / name, encoder, ROUTES[route], int(decoder.get_input_embeddings().weight.shape[0])
+        )
 
 
 def _write_tokeniser(folder: Path, encoder: PromptEncoder, kind: Kind, vocabulary: int) -> None:
@@ -166,7 +168,9 @@ def _write_weights(folder: Path, encoder: PromptEncoder) -> None:
     """Weights by id: no text holds a slot, so the slots of a row are exactly the ids that count."""
     slots = {*encoder.ebae_slot_ids, *encoder.ebar_slot_ids}
     if len(slots) != len(encoder.ebae_slot_ids) + len(encoder.ebar_slot_ids):
-        raise ModelError("two slots of the template are one token; sentence-transformers cannot tell them apart")
+        raise ModelError(
+            "two slots of the template are one token; sentence-transformers cannot tell them apart"
+        )
     _json(
         folder / "config.json",
         {
