@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from typing_extensions import Self
 
 from llara_core.errors import ConfigError
+from llara_core.search_page_settings import SearchPageSettings
 from llara_core.settings import Settings
 
 
@@ -71,6 +72,7 @@ class ServingSettings(Settings):
         limits: of one request.
         queue: of all together.
         switch: to a new champion.
+        page: the search page.
         hosts: names by which clients may call the service, ``*`` for any; empty: on the loopback device its
             own names, elsewhere any. A page on the web can make a browser call a name of its own that points
             to 127.0.0.1, and read the answer; it cannot make it call ``localhost``.
@@ -83,6 +85,7 @@ class ServingSettings(Settings):
     limits: LimitSettings = LimitSettings()
     queue: QueueSettings = QueueSettings()
     switch: SwitchSettings = SwitchSettings()
+    page: SearchPageSettings = SearchPageSettings()
     hosts: tuple[str, ...] = ()
     drain_seconds: PositiveFloat = 30.0
     linger_seconds: NonNegativeFloat = 0.0

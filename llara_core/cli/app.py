@@ -25,6 +25,7 @@ from llara_core.cli import (
     schedule,
     search,
     selftest,
+    serve,
     stages,
     ticks,
     tools,
@@ -60,6 +61,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     live.live,
     verify.verify,
     rollback.rollback,
+    serve.serve,
 )
 for command in COMMANDS:
     app.command()(command)

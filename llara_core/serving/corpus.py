@@ -52,10 +52,11 @@ class Corpus:
 
     Args:
         collection: corpus, queries and judgements; memory-mapped where it was loaded from a saved one.
+        folder: that it was loaded from; None: it was read from other files.
     """
 
-    def __init__(self, collection: Collection) -> None:
-        self.collection = collection
+    def __init__(self, collection: Collection, folder: Path | None = None) -> None:
+        self.collection, self.folder = collection, folder
         table = collection.corpus
         self._ids, self._titles, self._texts = table["_id"], table["title"], table["text"]
         self._hashes, self._query_rows = _judged_queries(collection)
@@ -71,7 +72,7 @@ class Corpus:
         Raises:
             DataError: it is no saved collection, it is damaged, or the index holds other passages.
         """
-        corpus = cls(Collection.load(folder))
+        corpus = cls(Collection.load(folder), folder)
         if index is not None:
             corpus.check_index(index)
         return corpus

@@ -65,7 +65,7 @@ class Matches:
         """
         places = self._places(text[:LOOKED_AT], LOOKED_AT)
         start = _best_start(text, places, length)
-        end = _word_edge(text, min(len(text), start + length))
+        end = len(text) if len(text) <= start + length + _NEAR else _word_edge(text, start + length)
         return Snippet(_pieces(text, places, start, end), start > 0, end < len(text))
 
     def _places(self, text: str, most: int) -> list[tuple[str, int, int]]:
@@ -112,8 +112,6 @@ def _best_start(text: str, places: Sequence[tuple[str, int, int]], length: int) 
 
 def _word_edge(text: str, place: int) -> int:
     """The place itself, or a little before it where a word begins."""
-    if place in (0, len(text)):
-        return place
     for near in range(place, max(0, place - _NEAR), -1):
         if text[near - 1].isspace():
             return near

@@ -223,6 +223,7 @@ _WORDS = {
     408: "The body did not arrive in time.",
     400: "The request cannot be read, or is not for this service.",
     401: "No key, or a wrong one.",
+    404: "There is none of that name.",
     409: "What serves has nothing to search.",
     413: "The body is larger than the service takes.",
     415: "The body is not JSON.",
