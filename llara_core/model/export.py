@@ -5,9 +5,9 @@
     adapter                 what training changed, as a peft adapter on the base model
     onnx                    a graph from ids to vectors, for onnxruntime; int8 on request
 
-Every folder has a model card, and ``export.json``: where it comes from, how it was checked, and the checksum of
-every file. What is written is compared with what the bundle computes before the folder appears. Source:
-issue 7, point 5.
+Every folder has a model card, and ``export.json``: where it comes from, how it was checked, and the checksum
+of every file. What is written is compared with what the bundle computes before the folder appears.
+Source: issue 7, point 5.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ExportOptions:
     scores: Sequence[Score] = field(default=())
 
 
-def export_bundle(  # noqa: PLR0913 (source, target, place and how)
+def export_bundle(
     source: Path,
     target: str,
     output: Path,
@@ -168,7 +168,10 @@ def _merged(part: Path, bundle: Bundle, options: ExportOptions) -> Mapping[str, 
         shutil.copyfile(folder / name, part / name)
     from llara_core.model.export_tokenizers import prompt_facts
 
-    return {"weights": "the bundle's own, bit by bit", "prompt": prompt_facts(bundle.encoder(_tokenizer(bundle)))}
+    return {
+        "weights": "the bundle's own, bit by bit",
+        "prompt": prompt_facts(bundle.encoder(_tokenizer(bundle))),
+    }
 
 
 def _adapter(part: Path, bundle: Bundle, options: ExportOptions) -> Mapping[str, Any]:
@@ -189,7 +192,9 @@ def _tokenizer(bundle: Bundle) -> Any:
     try:
         return AutoTokenizer.from_pretrained(_folder(bundle), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{bundle.folder}: its tokenizer cannot be loaded ({error}); write it again") from error
+        raise ModelError(
+            f"{bundle.folder}: its tokenizer cannot be loaded ({error}); write it again"
+        ) from error
 
 
 def _folder(bundle: Bundle) -> Path:
@@ -198,9 +203,7 @@ def _folder(bundle: Bundle) -> Path:
     return bundle.folder
 
 
-def _record(
-    bundle: Bundle, target: str, facts: Mapping[str, Any], scores: Sequence[Score]
-) -> dict[str, Any]:
+def _record(bundle: Bundle, target: str, facts: Mapping[str, Any], scores: Sequence[Score]) -> dict[str, Any]:
     git = git_state(Path(__file__).resolve().parents[2])
     return {
         "format": FORMAT_VERSION,
