@@ -5,9 +5,9 @@
     adapter                 what training changed, as a peft adapter on the base model
     onnx                    a graph from ids to vectors, for onnxruntime; int8 on request
 
-Every folder has a model card, and ``export.json``: where it comes from, how it was checked, and the checksum of
-every file. What is written is compared with what the bundle computes before the folder appears. Source:
-issue 7, point 5.
+Every folder has a model card, and ``export.json``: where it comes from, how it was checked, and the checksum
+of every file. What is written is compared with what the bundle computes before the folder appears.
+Source: issue 7, point 5.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ExportOptions:
     scores: Sequence[Score] = field(default=())
 
 
-def export_bundle(  # noqa: PLR0913 (source, target, place and how)
+def export_bundle(
     source: Path,
     target: str,
     output: Path,

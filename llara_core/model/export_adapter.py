@@ -9,7 +9,8 @@ A bundle holds merged weights, so the adapter is found again as their difference
 5. base and adapter are loaded by peft and must give the bundle's vectors.
 
 So it works for any chain of stages and for bundles that were trained before this file was written. The output
-head's rows of the slots are left out: no vector depends on them. Source: LoRA (arXiv 2106.09685); issue 7, point 5.
+head's rows of the slots are left out: no vector depends on them.
+Source: LoRA (arXiv 2106.09685); issue 7, point 5.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from llara_core.model.bundle import CARD_NAME, Bundle, Stage, quiet_transformers
 from llara_core.model.export_checks import check_vectors, probe_vectors
 from llara_core.model.export_tokenizers import prompt_facts
 from llara_core.model.loading import DTYPES, load_weights
+from llara_core.model.model_card import CARD_PAGE
 
 TRAINING = ("adapt", "finetune")
 _EXACT = (
@@ -83,7 +85,8 @@ def write_adapter(folder: Path, bundle: Bundle, base: str | None) -> dict[str, A
     config.base_model_name_or_path = Path(name).name if Path(name).expanduser().exists() else name
     config.inference_mode = True
     trained.save_pretrained(folder, save_embedding_layers=False)
-    (folder / CARD_PAGE_OF_PEFT).unlink(missing_ok=True)
+    (folder / CARD_PAGE).unlink(missing_ok=True)  # peft writes one that says nothing; ours takes its place
+    _sort_modules(folder / "adapter_config.json")
     tokenizer.save_pretrained(folder)
     del trained
     least = check_vectors(expected, probe_vectors(_loaded(name, bundle, rows, folder), encoder), "adapter")
@@ -99,16 +102,13 @@ def write_adapter(folder: Path, bundle: Bundle, base: str | None) -> dict[str, A
     }
 
 
-CARD_PAGE_OF_PEFT = "README.md"  # peft writes one that says nothing; ours takes its place
-
-
 def _base_name(bundle: Bundle, base: str | None) -> str:
     if base is not None:
         return base
     if bundle.base_model.startswith("from scratch"):
         raise ModelError(
-            "--to adapter: the bundle was trained from scratch, so there is no base that others have; give the "
-            "bundle that it started from with --base FOLDER, or use --to merged"
+            "--to adapter: the bundle was trained from scratch, so there is no base that others have; give "
+            "the bundle that it started from with --base FOLDER, or use --to merged"
         )
     return bundle.base_model
 
@@ -135,8 +135,8 @@ def _base(name: str, bundle: Bundle, model: Any) -> Any:
         )
     if start.config.model_type != model.config.model_type:
         raise ModelError(
-            f"--base {name}: is a {start.config.model_type}, the bundle a {model.config.model_type}; give the "
-            f"model that training started from ({bundle.base_model})"
+            f"--base {name}: is a {start.config.model_type}, the bundle a {model.config.model_type}; give "
+            f"the model that training started from ({bundle.base_model})"
         )
     _resize(start, int(model.get_input_embeddings().weight.shape[0]))
     return start
@@ -194,8 +194,8 @@ def _difference(start: Any, model: Any, rank: int, stages: int) -> _Difference:
 def _other_model(name: str, was: Tensor | None, now: Tensor) -> ModelError:
     found = "no such tensor" if was is None else f"shape {tuple(was.shape)}"
     return ModelError(
-        f"--base: {name} has the shape {tuple(now.shape)} in the bundle, {found} in the base; give the model that "
-        "training started from"
+        f"--base: {name} has the shape {tuple(now.shape)} in the bundle, {found} in the base; give the "
+        "model that training started from"
     )
 
 
@@ -279,6 +279,13 @@ def _adapted(start: Any, model: Any, found: _Difference, rank: int) -> Any:
             table = trained.get_base_model().get_input_embeddings()
             table.token_adapter.trainable_tokens_delta["default"].copy_(rows)
     return trained
+
+
+def _sort_modules(path: Path) -> None:
+    """peft keeps the names in a set, whose order changes from process to process."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["target_modules"] = sorted(values["target_modules"])
+    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _loaded(name: str, bundle: Bundle, rows: int, folder: Path) -> Any:

@@ -24,6 +24,7 @@ from llara_core.model.model_card import CARD_PAGE, data_section, plain, stages_s
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LICENCE_KEYS = ("license", "license_name", "license_link")
+FROM_SCRATCH = "from scratch"  # what ``prepare`` calls the base of a model without one
 _PAPER = "2312.15503"
 _CITATION = """```bibtex
 @article{li2023llara,
@@ -161,11 +162,15 @@ def _index(scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 def _what(bundle: Bundle, base: str) -> str:
     return (
-        f"A decoder-only language model that turns queries and passages into vectors, made from "
-        f"{plain(_name(base))} with llara {__version__}. Vectors are compared by their dot product, which is "
+        f"A decoder-only language model that turns queries and passages into vectors, made "
+        f"{_origin(base)} with llara {__version__}. Vectors are compared by their dot product, which is "
         f"their cosine. Fingerprint of weights, tokenizer and template: `{bundle.fingerprint}`; vectors of "
         "other fingerprints do not mix with its own.\n"
     )
+
+
+def _origin(base: str) -> str:
+    return plain(base) if base.startswith(FROM_SCRATCH) else f"from {plain(_name(base))}"
 
 
 def _name(base: str) -> str:
@@ -247,22 +252,22 @@ def _scores(bundle: Bundle, scores: Sequence[Score]) -> Iterator[str]:
 def _limits(bundle: Bundle) -> Iterator[str]:
     yield "## Limits\n"
     yield f"- Of a query the first {bundle.query_length} tokens count, of a passage {bundle.passage_length}."
-    yield "- It knows the languages and subjects of its base model and of the data above; others are untested."
+    yield "- It knows the languages and subjects of its base model and of the data; others are untested."
     leaking = [one["name"] for one in bundle.data if one.get("leaks", {}).get("leaking_queries")]
     if leaking:
         yield (
-            f"- Training shows part of the evaluation on {plain(', '.join(leaking))} (see Data): a score there "
-            "flatters."
+            f"- Training shows part of the evaluation on {plain(', '.join(leaking))} (see Data): a score "
+            "there flatters."
         )
     elif not any("leaks" in one for one in bundle.data):
         yield "- Whether training shows anything of an evaluation was not recorded with this model."
-    yield "- It was judged by relevance alone, not by what it finds for whom: biases of its data stay in it.\n"
+    yield "- It was judged by relevance alone, not by what it finds for whom: its data's biases are in it.\n"
 
 
 def _licence(bundle: Bundle, base: str, licence: Mapping[str, str]) -> Iterator[str]:
     yield "## Licence\n"
-    if bundle.base_model.startswith("from scratch"):
-        yield "There is no base model; whoever trained this one has not said. Unknown: check, and also the data.\n"
+    if bundle.base_model.startswith(FROM_SCRATCH):
+        yield "There is no base model, and whoever trained this one has not said. Unknown: check.\n"
     elif licence:
         told = ", ".join(plain(value) for value in licence.values())
         yield f"The base model's own card says: {told}. The licences of the data add to it.\n"

@@ -1,16 +1,17 @@
 """A bundle for onnxruntime: one graph from ids to vectors, and a tokenizer file for each kind of text.
 
 The folder holds ``model.onnx`` (its weights beside it where they are too large for one file), on request
-``model_int8.onnx``, ``query_tokenizer.json`` and ``passage_tokenizer.json``, which cut, lay out and pad. Source:
-issue 7, point 5.
+``model_int8.onnx``, ``query_tokenizer.json`` and ``passage_tokenizer.json``, which cut, lay out and pad.
+Source: issue 7, point 5.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from llara_core.model.encoding import pad_rows
 from llara_core.model.export_checks import check_vectors, probe_rows, probe_vectors
 from llara_core.model.export_onnx_graph import EmbeddingGraph
 from llara_core.model.export_tokenizers import KINDS, check_prompts, prompt_length, prompt_tokenizer
-from llara_core.model.prompts import Kind, PromptEncoder
+from llara_core.model.prompts import Kind, PromptEncoder, clean
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "embeddings"
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 # A protobuf file ends at 2 GiB; the graph itself needs some of it.
 _ONE_FILE = 1_800_000_000  # bytes of weights
+_BATCH = 32  # rows of one run of the graph
 _QUANTISED = ["MatMul", "Gemm"]  # not Gather: a token embedding in 8 bits costs more than it saves
 
 
@@ -85,16 +87,15 @@ def quantise(folder: Path) -> None:
     Args:
         folder: holds ``model.onnx``.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
+    quantization: Any = importlib.import_module("onnxruntime.quantization")
     with _quiet():
-        quantize_dynamic(
+        quantization.quantize_dynamic(
             folder / MODEL,
             folder / INT8,
             op_types_to_quantize=_QUANTISED,
             per_channel=True,
             reduce_range=True,  # 7 bits: sums of 8-bit products saturate on processors without VNNI
-            weight_type=QuantType.QInt8,
+            weight_type=quantization.QuantType.QInt8,
             use_external_data_format=(folder / f"{MODEL}.data").exists(),
         )
 
@@ -104,41 +105,43 @@ class OnnxRetriever:
 
     Args:
         folder: of the export.
-        model: file of the graph in it.
+        fingerprint: of the bundle.
+        model: file of the graph in the folder.
     """
 
-    def __init__(self, folder: Path, model: str = MODEL) -> None:
+    def __init__(self, folder: Path, fingerprint: str, model: str = MODEL) -> None:
         from tokenizers import Tokenizer
 
+        self.fingerprint = f"{fingerprint}-{model}"
         self._session = _session(folder / model)
         self._tokenizers: dict[Kind, Any] = {}
         for kind in KINDS:
             self._tokenizers[kind] = Tokenizer.from_file(str(folder / tokenizer_name(kind)))
             self._tokenizers[kind].encode_special_tokens = True
 
-    def encode(self, texts: list[str], kind: Kind, batch: int = 32) -> NDArray[np.float32]:
-        """Vectors float32 [N, D] of length 1.
+    @property
+    def dimension(self) -> int:
+        """Length of a vector, D."""
+        return int(self._session.get_outputs()[0].shape[-1])
 
-        Args:
-            texts: N of them.
-            kind: ``query`` or ``passage``.
-            batch: rows of one run of the graph; sorted by length, so that little is padding.
-        """
-        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        parts = [
-            self._batch([texts[row] for row in order[start : start + batch]], kind)
-            for start in range(0, len(order), batch)
-        ]
-        found = np.empty((len(texts), parts[0].shape[1] if parts else 0), np.float32)
-        if parts:
-            found[order] = np.concatenate(parts)
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of queries, float32 [N, D], of length 1."""
+        return self._encode(texts, "query")
+
+    def encode_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of passages, float32 [N, D], of length 1."""
+        return self._encode(texts, "passage")
+
+    def _encode(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
+        found = np.empty((len(texts), self.dimension), np.float32)
+        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))  # so that little is padding
+        for start in range(0, len(order), _BATCH):
+            some = order[start : start + _BATCH]
+            rows = self._tokenizers[kind].encode_batch([clean(texts[row]) for row in some])
+            ids = np.array([row.ids for row in rows], np.int64)
+            mask = np.array([row.attention_mask for row in rows], np.int64)
+            found[some] = _run(self._session, ids, mask)
         return found
-
-    def _batch(self, texts: list[str], kind: Kind) -> NDArray[np.float32]:
-        rows = self._tokenizers[kind].encode_batch(texts)
-        ids = np.array([row.ids for row in rows], np.int64)
-        mask = np.array([row.attention_mask for row in rows], np.int64)
-        return _run(self._session, ids, mask)
 
 
 def _check_packages() -> None:
@@ -213,8 +216,7 @@ def _vectors(path: Path, encoder: PromptEncoder) -> NDArray[np.float32]:
 
 
 def _session(path: Path) -> Any:
-    import onnxruntime
-
+    onnxruntime: Any = importlib.import_module("onnxruntime")
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 

@@ -1,4 +1,4 @@
-"""A bundle as a folder for sentence-transformers, of its own modules alone: no code of ours has to be trusted.
+"""A bundle as a folder for sentence-transformers, of its own modules alone: no code to trust.
 
     Router            two tokenisers: queries and documents end in different words and slots
     Transformer       the decoder
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from llara_core.errors import ModelError
 from llara_core.model.backbone import decoder_of
@@ -68,7 +68,7 @@ def write_sentence_transformers(folder: Path, bundle: Bundle, model: Any, tokeni
     _write_router(folder, encoder, decoder)
     _write_decoder(folder / "1_Transformer", bundle, decoder, tokenizer)
     if several:
-        _write_weights(folder / "2_WordWeights", encoder)
+        _write_weights(folder / "2_WordWeights", encoder, _vocabulary(decoder))
     _json(
         folder / f"{2 + several}_Pooling" / "config.json",
         {
@@ -99,6 +99,10 @@ def _write_facts(folder: Path) -> None:
     )
 
 
+def _vocabulary(decoder: Any) -> int:
+    return int(decoder.get_input_embeddings().weight.shape[0])
+
+
 def _write_router(folder: Path, encoder: PromptEncoder, decoder: Any) -> None:
     names = {route: f"{route}_0_Transformer" for route in ROUTES}
     kind = f"{_BASE}.transformer.Transformer"
@@ -111,9 +115,7 @@ def _write_router(folder: Path, encoder: PromptEncoder, decoder: Any) -> None:
         },
     )
     for route, name in names.items():
-        _write_tokeniser(
-            folder / name, encoder, ROUTES[route], int(decoder.get_input_embeddings().weight.shape[0])
-        )
+        _write_tokeniser(folder / name, encoder, ROUTES[route], _vocabulary(decoder))
 
 
 def _write_tokeniser(folder: Path, encoder: PromptEncoder, kind: Kind, vocabulary: int) -> None:
@@ -122,7 +124,7 @@ def _write_tokeniser(folder: Path, encoder: PromptEncoder, kind: Kind, vocabular
     from transformers import AutoTokenizer, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
     most = prompt_length(encoder, kind)
-    wrapped: Any = PreTrainedTokenizerFast(
+    wrapped: Any = cast(Any, PreTrainedTokenizerFast)(
         tokenizer_object=prompt_tokenizer(encoder, kind),
         pad_token=encoder.tokenizer.convert_ids_to_tokens(encoder.pad_id),
         model_max_length=most,
@@ -164,7 +166,7 @@ def _transformer_facts() -> Mapping[str, Any]:
     }
 
 
-def _write_weights(folder: Path, encoder: PromptEncoder) -> None:
+def _write_weights(folder: Path, encoder: PromptEncoder, vocabulary: int) -> None:
     """Weights by id: no text holds a slot, so the slots of a row are exactly the ids that count."""
     slots = {*encoder.ebae_slot_ids, *encoder.ebar_slot_ids}
     if len(slots) != len(encoder.ebae_slot_ids) + len(encoder.ebar_slot_ids):
@@ -175,7 +177,7 @@ def _write_weights(folder: Path, encoder: PromptEncoder) -> None:
         folder / "config.json",
         {
             # Words are looked up in lower case as well: numbers have none.
-            "vocab": [str(index) for index in range(len(encoder.tokenizer))],
+            "vocab": [str(index) for index in range(vocabulary)],
             "word_weights": {str(index): 1.0 for index in sorted(slots)},
             "unknown_word_weight": 0.0,
         },

@@ -6,9 +6,9 @@ What other libraries load is a ``tokenizer.json``, and it can say all that a pro
 2. a post-processor puts prefix, suffix and slots around the text, by id, so that nothing is tokenised again;
 3. truncation counts what the post-processor adds, so it cuts the text alone and never a slot.
 
-One file is one kind of text, because queries and passages end in different words and slots. What no file can
-say is lone surrogates, which no tokenizer takes, and that special tokens in a text are ordinary words: loaders
-must be told (``split_special_tokens``, ``encode_special_tokens``). Source: issue 7, point 5.
+One file is one kind of text, because queries and passages end in different words and slots. What no file
+can say is lone surrogates, which no tokenizer takes, and that special tokens in a text are ordinary words:
+loaders must be told (``split_special_tokens``, ``encode_special_tokens``). Source: issue 7, point 5.
 """
 
 from __future__ import annotations
