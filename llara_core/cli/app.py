@@ -26,6 +26,7 @@ from llara_core.cli import (
     schedule,
     search,
     selftest,
+    serve,
     stages,
     ticks,
     tools,
@@ -62,6 +63,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     live.live,
     verify.verify,
     rollback.rollback,
+    serve.serve,
 )
 for command in COMMANDS:
     app.command()(command)
