@@ -30,6 +30,7 @@ from serving_task import (
     MLFLOW,
     MODEL,
     OURS,
+    PASSAGES,
     PLAIN,
     QUERIES,
     SEARCH,
@@ -190,7 +191,7 @@ def notes() -> list[str]:
     """What the table does not say by itself."""
     return [
         f"`{EMPTY}` is the clients' own ceiling: a server that answers with fixed bytes. `/search` encodes "
-        "and then finds the ten nearest passages, whose texts it answers with; no peer has such an endpoint. "
+        f"and then finds the ten nearest of {PASSAGES:,} passages, whose texts it answers with; no peer has such an endpoint. "
         f"`{PLAIN}` is an ordinary (not async) endpoint that calls `encode_query`, as tutorials show it. "
         f"`{MLFLOW}` parses each request into a pandas frame and encodes it alone. llara encodes together "
         "what waits while it encodes.",

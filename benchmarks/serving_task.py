@@ -22,12 +22,14 @@ from contrastive_task import ROOT, collection
 from numpy.typing import NDArray
 
 from llara_core.config import FromScratchSettings, ModelSettings
+from llara_core.data.collection import Collection
 from llara_core.model.prepare import prepare_base
 from llara_core.model.retriever import Retriever
 
 OURS, SEARCH, EMPTY = "llara serve, /embed", "llara serve, /search", "the clients alone"
 MLFLOW, PLAIN = "mlflow models serve", "FastAPI + SentenceTransformer"
 QUERIES = 512  # different ones
+PASSAGES = 2000  # to search; at this size encoding the query is what takes the time
 _START = 180  # seconds that a server may take
 # configs/demo.yaml's model with one layer more, as people would have it once it is to serve.
 MODEL = FromScratchSettings(
@@ -111,7 +113,7 @@ def build(folder: Path) -> Task:
     settings = ModelSettings(from_scratch=MODEL, template="slots", query_length=24, passage_length=64)
     base = prepare_base(settings, whole, folder / "base", seed=0)
     export_bundle(base, "sentence-transformers", folder / "peer")
-    data = whole.save(folder / "data")
+    data = Collection(whole.name, whole.corpus.slice(0, PASSAGES), whole.queries, {}).save(folder / "data")
     rows = np.random.default_rng(0).permutation(whole.queries.num_rows)[:QUERIES].tolist()
     queries = whole.queries["text"].take(rows).to_pylist()
     _register(folder, base)
@@ -199,7 +201,7 @@ def start(task: Task, name: str, cores: set[int], threads: int, workers: int) ->
     }
     ready = {"ours": "/readyz", PLAIN: "/ready", EMPTY: "/"}.get(name, "/ping")
     environment = {
-        **os.environ, "LLARA_PLAIN": str(task.peer), "MLFLOW_TRACKING_URI": _registry(task.folder),
+        **os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LLARA_PLAIN": str(task.peer), "MLFLOW_TRACKING_URI": _registry(task.folder),
         "OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false",
         "LLARA_LOCAL": str(task.folder / "local"), "PYTHONPATH": str(ROOT),
     }  # fmt: skip
