@@ -129,8 +129,9 @@ def measure(
                 one.rates.append(len(latencies) / float(told["seconds"]))  # type: ignore[arg-type]
                 one.cpu.append(1000 * (servers[way.server].cpu() - before) / len(latencies))
                 one.latencies += latencies
-        rates = {way.name: round(found[way.name, clients].rate) for way in listed}
-        logger.info("%d clients: %s requests/s", clients, rates)
+        told_of = {way.name: found[way.name, clients] for way in listed}
+        words = [f"{name} {one.rate:.0f}/s, {one.cpu[-1]:.2f} ms CPU" for name, one in told_of.items()]
+        logger.info("%d clients: %s", clients, "; ".join(words))
     return found
 
 
@@ -191,7 +192,9 @@ def notes() -> list[str]:
     """What the table does not say by itself."""
     return [
         f"`{EMPTY}` is the clients' own ceiling: a server that answers with fixed bytes. `/search` encodes "
-        f"and then finds the ten nearest of {PASSAGES:,} passages, whose texts it answers with; no peer has such an endpoint. "
+        f"and then finds the ten nearest of {PASSAGES:,} passages, whose texts it answers with; no peer has "
+        "such an endpoint. CPU is that of the server's processes a request, which other programs on the "
+        "machine do not disturb. "
         f"`{PLAIN}` is an ordinary (not async) endpoint that calls `encode_query`, as tutorials show it. "
         f"`{MLFLOW}` parses each request into a pandas frame and encodes it alone. llara encodes together "
         "what waits while it encodes.",

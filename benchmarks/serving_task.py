@@ -201,10 +201,16 @@ def start(task: Task, name: str, cores: set[int], threads: int, workers: int) ->
     }
     ready = {"ours": "/readyz", PLAIN: "/ready", EMPTY: "/"}.get(name, "/ping")
     environment = {
-        **os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LLARA_PLAIN": str(task.peer), "MLFLOW_TRACKING_URI": _registry(task.folder),
-        "OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false",
-        "LLARA_LOCAL": str(task.folder / "local"), "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow looks for uvicorn there
+        "PYTHONPATH": str(ROOT),
+        "LLARA_LOCAL": str(task.folder / "local"),
+        "LLARA_PLAIN": str(task.peer),
+        "MLFLOW_TRACKING_URI": _registry(task.folder),
+        "OMP_NUM_THREADS": str(threads),
+        "RAYON_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     said = task.folder / f"{port}.log"
     with said.open("wb") as file:
         process = subprocess.Popen(
