@@ -87,7 +87,11 @@ def cached(registry: str, name: str) -> dict[str, tuple[Path, Cached]]:
     """Number to bundle and record of what the cache holds of a model; the one fetched last of a number."""
     found: dict[str, tuple[Path, Cached]] = {}
     for record in place_of(registry, name).glob(f"*/{RECORD}"):
-        one = Cached(**json.loads(record.read_text(encoding="utf-8")))
+        try:
+            one = Cached(**json.loads(record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:  # removed meanwhile, or of another version of llara
+            logger.debug("%s: left out (%s)", record, error)
+            continue
         if one.version not in found or found[one.version][1].fetched < one.fetched:
             found[one.version] = record.parent / _BUNDLE, one
     return found
