@@ -100,6 +100,8 @@ class Guard:
             kind = headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
             if kind != _JSON:
                 raise ServiceError(415, "not_json", f"send JSON, with the header Content-Type: {_JSON}")
+            headers[b"content-type"] = _JSON.encode()  # FastAPI takes no capital letters
+            scope["headers"] = list(headers.items())
 
     def _known(self, host: bytes) -> bool:
         name = host.decode("latin-1").lower()

@@ -90,6 +90,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def invalid(errors: Sequence[Mapping[str, Any]]) -> ServiceError:
     """What pydantic has found, without what was sent."""
     first = errors[0] if errors else {}
+    if first.get("type") == "json_invalid":
+        return ServiceError(400, "invalid_json", f"the body is no JSON: {first['ctx']['error']}")
     where = [str(part)[:40] for part in first.get("loc", ()) if part not in ("body", "query", "path")]
     # A union reports one error a member, and names the member within the place.
     place = ".".join(part for part in where[:_DEEPEST] if not part.startswith(("list[", "constrained")))
