@@ -241,11 +241,25 @@ def test_a_damaged_generation_is_told_and_does_not_hide_the_others(work: Path, t
 def test_bm25_that_cannot_be_built_is_told(
     store: tuple[LiveStore, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lexical, "_SMALL", 0)
     monkeypatch.setattr(lexical.sys, "executable", "/bin/false")
     with application(store[0], tmp_path) as app, TestClient(app) as client:
         (column,) = _ask(client, "lava", ["bm25"])["columns"]
         assert column["state"] == "failed"
         assert "has ended: exit 1" in column["message"]
+
+
+def test_bm25_is_built_by_a_process_of_its_own_and_kept(
+    store: tuple[LiveStore, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lexical, "_SMALL", 0)
+    monkeypatch.setattr(Bm25, "index", None)  # the service itself indexes nothing
+    with application(store[0], tmp_path) as app, TestClient(app) as client:
+        first = client.post("/compare", json={"query": "lava", "systems": ["bm25"]}).json()["columns"][0]
+        assert (first["state"], first["retry_after"]) == ("opening", 1.0)
+        assert "being built over 14 passages" in first["message"]
+        assert len(_ask(client, "honey", ["bm25"])["columns"][0]["results"]) == 1
+    assert len(list(tmp_path.glob("bm25-*"))) == 1
 
 
 def test_bm25_without_texts_is_told(work: Path, tmp_path: Path) -> None:
