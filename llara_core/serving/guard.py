@@ -58,7 +58,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, seen = time.perf_counter(), _Seen(send)
+        start, seen = time.perf_counter(), _Seen(send, self._service)
         self._flying += 1
         self._service.metrics.flying(self._flying)
         try:
@@ -149,12 +149,14 @@ class Guard:
 class _Seen:
     """Passes messages on, and remembers the status that was sent."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.status = send, 0
+    def __init__(self, send: Send, service: Service) -> None:
+        self._send, self._service, self.status = send, service, 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._service.draining:  # the next request of this client goes to another server
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
         await self._send(message)
 
 

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _SOON = 1.0  # seconds: a page asks again after that
 _LATER = 60.0  # seconds after which what failed is tried again
 _TOLD = 300  # characters of a failed process's last words
+# Passages up to which a thread does it: a second of Python, no more than a process takes to start.
+_SMALL = 5_000
 _POLITE = 10  # added to the child's niceness: it takes what others leave
 
 
@@ -81,7 +83,8 @@ class LexicalIndexes:
 
     def _make(self, content: str, corpus: Corpus) -> None:
         try:
-            self._run(content, corpus)
+            if len(corpus) > _SMALL:
+                self._run(content, corpus)
             made = Bm25.cached(corpus.passages, self._settings, self._cache, content=content)
         except Exception as error:  # whatever it is: nobody may wait for ever
             if self._closed:

@@ -31,6 +31,7 @@ from llara_core.serving.compare import (
     whole_passage,
 )
 from llara_core.serving.page_schemas import (
+    NOT_FOUND,
     CompareRequest,
     CompareResponse,
     ExamplesResponse,
@@ -103,7 +104,7 @@ class SearchPage:
             """What can be compared: the champion, BM25 and the other generations, newest first."""
             return await anyio.to_thread.run_sync(self._listed)
 
-        @get("/passage", responses=GET_ERRORS | errors(404, 422, 503))
+        @get("/passage", responses=GET_ERRORS | errors(422, 503) | NOT_FOUND)
         async def passage(
             id: Annotated[str, Query(max_length=_LONGEST_ID, description="Of the passage.")],
             system: Annotated[str, Query(max_length=200, description="That found it.")] = CHAMPION,
@@ -119,7 +120,7 @@ class SearchPage:
             return await self._run(self._examples)
 
     def _add_post(self) -> None:
-        @self.router.post("/compare", responses=POST_ERRORS | errors(404))
+        @self.router.post("/compare", responses=POST_ERRORS | NOT_FOUND)
         async def compare_systems(body: CompareRequest) -> CompareResponse:
             """One query for several systems. Those that are not open yet say so: ask again for them."""
             self._check_query(body.query)

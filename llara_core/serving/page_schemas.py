@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from llara_core.serving.schemas import Body, Text
+from llara_core.serving.schemas import Body, ErrorResponse, Text
 from llara_core.serving.waiting import State
 
+NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorResponse, "description": "There is no such system or passage."}
+}
 PIECES = "The text in pieces, each with whether it is a word of the query; put together they are the text."
 
 

@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from llara_core.serving.refusals import ServiceError
 from llara_core.serving.schemas import GET_ERRORS, Health, errors
-from llara_core.serving.service import Service, as_json
+from llara_core.serving.service import CANNOT_OPEN, Service, as_json
 
 
 def router(service: Service) -> APIRouter:
@@ -25,8 +25,9 @@ def router(service: Service) -> APIRouter:
         if service.draining:
             raise ServiceError(503, "shutting_down", "the service is being shut down")
         served = service.served()
+        reason = None if service.champion.trouble is None else CANNOT_OPEN
         # What serves is good; that another cannot be opened is for an alarm, not for a load balancer.
-        return as_json({"status": "ready", "pair": served.name, "reason": service.champion.trouble})
+        return as_json({"status": "ready", "pair": served.name, "reason": reason})
 
     @routes.get(
         "/metrics",

@@ -46,8 +46,10 @@ def router(service: Service) -> APIRouter:
     async def search(body: SearchRequest, request: Request) -> Response:
         """The passages nearest to each query, best first."""
         start, served = time.perf_counter(), service.served()
-        hits = await service.search(served, body.asked, body.k, request)
-        shown = None if body.full_text else service.settings.limits.snippet
+        limits = service.settings.limits
+        k = body.k if "k" in body.model_fields_set else min(body.k, limits.k)
+        hits = await service.search(served, body.asked, k, request)
+        shown = None if body.full_text else limits.snippet
         results = _results(served, hits, shown)
         took = {
             "encode_ms": _ms(hits.encoding),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from llara_core.serving_settings import ServingSettings
 
 _GONE = 499  # what proxies write down for a client that hung up; nobody reads the answer
+# Probes are open to anybody, and the reason itself names folders.
+CANNOT_OPEN = "what shall serve cannot be opened; the log says why"
 _SOON = 1.0  # seconds: when to ask again while nothing serves
 
 
@@ -57,7 +59,7 @@ class Service:
         """
         served = self.champion.current
         if served is None:
-            why = f": {self.champion.trouble}" if self.champion.trouble else ""
+            why = f": {CANNOT_OPEN}" if self.champion.trouble else ""
             raise ServiceError(503, "nothing_serves", f"nothing serves yet{why}", retry_after=_SOON)
         return served
 

@@ -41,17 +41,17 @@ function score(value, system) {
   return element("span", { class: "score", title: system === "bm25" ? "BM25 score" : "cosine" }, shown);
 }
 
-function elsewhere(result, column, columns, labels) {
+function elsewhere(result, column, columns, short) {
   const others = columns.filter((one) => one !== column && one.state === "ready");
   if (!others.length) return null;
   const places = others.map((one) => {
     const rank = one.results.findIndex((other) => other.id === result.id) + 1;
-    return rank ? `${labels(one.system)} #${rank}` : `not in ${labels(one.system)}`;
+    return rank ? `${short(one.system)} #${rank}` : `not in ${short(one.system)}`;
   });
   return element("span", { class: "elsewhere" }, places.join(" · "));
 }
 
-function card(result, column, columns, labels, open) {
+function card(result, column, columns, short, open) {
   const named = !empty(result.title);
   const title = named ? pieces(result.title) : isolated(result.id || "(no id)");
   const button = element("button", { class: "open", type: "button", disabled: !result.known }, title);
@@ -66,7 +66,7 @@ function card(result, column, columns, labels, open) {
       score(result.score, column.system)),
     element("p", { class: "where" }, grade(result.grade),
       named ? element("span", { class: "id" }, isolated(result.id)) : null,
-      elsewhere(result, column, columns, labels)),
+      elsewhere(result, column, columns, short)),
     element("p", { class: "snippet" }, result.known ? shown : missing));
 }
 
@@ -77,13 +77,14 @@ function facts(column, judged) {
   const made = element("p", { class: "facts" }, found.join(" · "));
   if (column.ndcg_at_10 !== null) {
     const answers = column.results.filter((result) => result.grade > 0).length;
-    made.append(" ", element("span", { class: "chip" }, `nDCG@10 ${column.ndcg_at_10.toFixed(2)}`), " ",
-      element("span", { class: answers ? "chip good" : "chip bad" }, `${answers} of ${judged} found`));
+    made.append(element("span", { class: "judged" },
+      element("span", { class: "chip" }, `nDCG@10 ${column.ndcg_at_10.toFixed(2)}`),
+      element("span", { class: answers ? "chip good" : "chip bad" }, `${answers} of ${judged} found`)));
   }
   return made;
 }
 
-function body(column, columns, labels, open, again) {
+function body(column, columns, short, open, again) {
   if (column.state !== "ready") {
     const waits = column.state === "opening";
     return element("div", { class: waits ? "note waits" : "note" }, element("p", {}, column.message),
@@ -94,18 +95,19 @@ function body(column, columns, labels, open, again) {
     return element("p", { class: "note" },
       column.system === "bm25" ? "No passage shares a word with the query." : "Nothing found.");
   }
-  const cards = column.results.map((result) => card(result, column, columns, labels, open));
+  const cards = column.results.map((result) => card(result, column, columns, short, open));
   return element("ol", { class: "list" }, ...cards);
 }
 
-export function drawn(column, place, answer, labels, open, again) {
-  const title = element("h2", { id: `column-${place}` }, isolated(labels(column.system)));
+// names: long for headings, short beside passages; open shows a passage, again asks the system once more.
+export function drawn(column, place, answer, names, open, again) {
+  const title = element("h2", { id: `column-${place}` }, isolated(names.long(column.system)));
   const note = column.state === "ready" && column.message ? element("p", { class: "small muted" }, column.message) : null;
   return element("section", {
     class: "column", "aria-labelledby": `column-${place}`, "data-system": column.system,
     "aria-busy": column.state === "opening" ? "true" : null,
   }, element("header", {}, title, facts(column, answer.judged), note),
-  body(column, answer.columns, labels, open, again));
+  body(column, answer.columns, names.short, open, again));
 }
 
 export function placeholder(label, place) {

@@ -12,9 +12,14 @@ let shown = 0; // which column a narrow screen shows
 let running = null; // AbortController of the search that is running
 let timer = 0;
 
-const labels = (id) => {
-  const found = known.find((one) => one.id === id);
-  return found ? found.label.split(" · ").slice(0, 2).join(" · ") : id;
+const system = (id) => known.find((one) => one.id === id);
+const names = {
+  long: (id) => system(id)?.label ?? id,
+  short(id) {
+    const twice = known.filter((one) => one.version === system(id)?.version && one.id !== "champion").length > 1;
+    if (id === "champion" || id === "bm25" || !system(id)) return { champion: "champion", bm25: "BM25" }[id] ?? id;
+    return `version ${system(id).version}${twice ? ` (${system(id).created.slice(0, 10)})` : ""}`;
+  },
 };
 
 // What is asked: the address, and the controls, which say the same.
@@ -68,7 +73,7 @@ function go(push) {
     return;
   }
   at("status").textContent = "Searching …";
-  at("columns").replaceChildren(...systems.map((id, place) => placeholder(labels(id), place)));
+  at("columns").replaceChildren(...systems.map((id, place) => placeholder(names.long(id), place)));
   at("tabs").hidden = true;
   show(Math.min(shown, systems.length - 1));
   search(query, systems);
@@ -125,9 +130,9 @@ function draw() {
   const spot = held === undefined ? -1
     : [...document.activeElement.closest(".column").querySelectorAll("button")].indexOf(document.activeElement);
   at("columns").replaceChildren(...columns.map((column, place) =>
-    drawn(column, place, answer, labels, open, () => again([column.system]))));
+    drawn(column, place, answer, names, open, () => again([column.system]))));
   at("tabs").replaceChildren(...columns.map((column, place) =>
-    element("button", { type: "button", onclick: () => show(place) }, labels(column.system))));
+    element("button", { type: "button", onclick: () => show(place) }, names.short(column.system))));
   at("tabs").hidden = columns.length < 2;
   show(Math.min(shown, columns.length - 1));
   const kept = [...document.querySelectorAll(".column")].find((one) => one.dataset.system === held);
@@ -153,25 +158,25 @@ function show(place) {
   for (const [row, one] of [...at("tabs").children].entries()) one.setAttribute("aria-pressed", String(row === place));
 }
 
-async function open(result, system) {
+async function open(result, from) {
   const dialog = at("passage");
   at("passage-title").replaceChildren(empty(result.title) ? result.id : pieces(result.title));
   at("passage-facts").replaceChildren();
   at("passage-text").replaceChildren(element("p", { class: "muted" }, "Loading …"));
   dialog.showModal();
-  const parts = new URLSearchParams({ id: result.id, system, query: answer.query });
+  const parts = new URLSearchParams({ id: result.id, system: from, query: answer.query });
   try {
     const found = await ask(`passage?${parts}`);
     if (!dialog.open) return;
     const flag = grade(found.grade);
     if (!empty(found.title)) at("passage-title").replaceChildren(pieces(found.title));
-    at("passage-facts").append(element("bdi", { class: "id" }, found.id), " ",
-      counted(found.characters, "character", "characters"), " ", flag ?? "");
+    at("passage-facts").append(element("bdi", { class: "id" }, found.id),
+      element("span", {}, counted(found.characters, "character", "characters")), flag ?? "");
     at("passage-text").replaceChildren(empty(found.text) ? "(no text)" : pieces(found.text));
     at("passage-text").scrollTop = 0;
   } catch (error) {
     at("passage-text").replaceChildren(element("p", {}, error.message),
-      element("button", { type: "button", onclick: () => { dialog.close(); open(result, system); } }, "Try again"));
+      element("button", { type: "button", onclick: () => { dialog.close(); open(result, from); } }, "Try again"));
   }
 }
 
