@@ -53,8 +53,12 @@ def test_nothing_is_overwritten_unasked(base: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="something else"):  # not even with force: it is no export
         export_bundle(base, "merged", mine, force=True)
     assert [path.name for path in mine.iterdir()] == ["letter.txt"]
-    with pytest.raises(ConfigError, match="the bundle itself"):
+    with pytest.raises(ConfigError, match="is the bundle"):
         export_bundle(base, "merged", base, force=True)
+    with pytest.raises(ConfigError, match="lies in it"):
+        export_bundle(base, "merged", base / "inside")
+    with pytest.raises(ConfigError, match="holds it"):
+        export_bundle(base, "merged", base.parent, force=True)
 
 
 def test_a_failure_leaves_the_earlier_export(base: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_the_graph_is_the_encoding(family: str, window: int | None) -> None:
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral", "gpt_neox", "gemma2", "gpt2"])
 def test_families_in_onnxruntime(family: str, tmp_path: Path) -> None:
     tokenizer = byte_level()
-    model = tiny(family, kernels_of(family)[0], WINDOW if family in WINDOWED else None)
+    model = copy.deepcopy(tiny(family, kernels_of(family)[0], WINDOW if family in WINDOWED else None))
     add_slots(model, tokenizer, TEMPLATES["slots"], "mean", seed=0)
     attention = kernels_of(family)[0]
     bundle_of(tmp_path / "bundle", TEMPLATES["slots"], model, tokenizer, attention=attention)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from llara_core.model.backbone import add_slots
 from llara_core.model.export import export_bundle
 from llara_core.model.prompts import TEMPLATES
 from tests.model.exports import JOINED, TEXTS, bundle_of, least_cosine, ours, trained_with_lora, without_llara
 from tests.model.test_prompts import tiny_model
-from tests.oracles.tokenizers import unigram
+from tests.oracles.decoder_families import WINDOW, WINDOWED, kernels_of, tiny
+from tests.oracles.tokenizers import unigram, with_begin
 
 pytest.importorskip("sentence_transformers")
 
@@ -78,3 +81,21 @@ def test_one_slot_that_is_the_end_token_and_also_pads(tmp_path: Path) -> None:
     found = loaded(tmp_path / "out", tmp_path)
     assert least_cosine(found["query"], queries) > 0.999999
     assert least_cosine(found["document"], passages) > 0.999999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gemma2", "gpt2", "llama", "mistral", "opt", "qwen2"])
+def test_families(family: str, tmp_path: Path) -> None:
+    """Soft-capping that needs its own kernel, windows shorter than a text, learned positions."""
+    from sentence_transformers import SentenceTransformer
+
+    kernel = kernels_of(family)[0]
+    model = copy.deepcopy(tiny(family, kernel, WINDOW if family in WINDOWED else None))
+    tokenizer = with_begin()
+    add_slots(model, tokenizer, TEMPLATES["slots"], "random", seed=0)
+    bundle_of(tmp_path / "bundle", TEMPLATES["slots"], model, tokenizer, attention=kernel)
+    export_bundle(tmp_path / "bundle", "sentence-transformers", tmp_path / "out")
+    loaded_here = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    queries, passages = ours(tmp_path / "bundle")
+    assert least_cosine(loaded_here.encode_query(TEXTS), queries) > 0.999999
+    assert least_cosine(loaded_here.encode_document(JOINED), passages) > 0.999999
