@@ -131,8 +131,11 @@ def _check_options(target: str, options: ExportOptions) -> None:
 
 
 def _check_output(source: Path, output: Path, force: bool) -> None:
-    if output.absolute() == source.absolute():
-        raise ConfigError(f"{output}: is the bundle itself; choose another folder for the export")
+    here, there = source.resolve(), output.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise ConfigError(
+            f"{output}: is the bundle, lies in it or holds it; choose a folder beside it for the export"
+        )
     if output.is_dir() and any(output.iterdir()) and not force:
         raise DataError(
             "the folder exists already; choose another one, or replace an earlier export with --force",

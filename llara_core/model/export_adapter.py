@@ -17,44 +17,24 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
 
 from llara_core.errors import ModelError
 from llara_core.model.adapters import with_adapters
 from llara_core.model.backbone import decoder_of
 from llara_core.model.bundle import CARD_NAME, Bundle, Stage, quiet_transformers, read_bundle
-from llara_core.model.export_checks import check_vectors, probe_vectors
+from llara_core.model.export_checks import LEAST_COSINE, check_vectors, probe_vectors
+from llara_core.model.export_difference import Difference, difference, linear_parts
 from llara_core.model.export_tokenizers import prompt_facts
 from llara_core.model.loading import DTYPES, load_weights
 from llara_core.model.model_card import CARD_PAGE
 
 TRAINING = ("adapt", "finetune")
-_EXACT = (
-    1024  # widths up to here are decomposed exactly; wider ones by random projection, then measured alike
-)
-_OVERSAMPLED, _ROUNDS = 32, 4  # of the random projection: far below the tolerance for spectra of LoRA
-_MOST_ROWS = 4096  # trained token rows; more is an embedding that was trained as a whole
-
-
-@dataclass(frozen=True)
-class _Difference:
-    """What training changed.
-
-    Args:
-        factors: name of a layer to its A [r, in] and B [out, r].
-        rows: ids of token embeddings.
-        residual: the largest share of a layer's weights, by Frobenius norm, that the factors do not explain.
-    """
-
-    factors: Mapping[str, tuple[Tensor, Tensor]]
-    rows: list[int]
-    residual: float
+# Merging rounds the weights of a bundle, and an adapter's are not rounded: in bfloat16 that shows.
+_LEAST = {"float32": LEAST_COSINE, "bfloat16": 0.999}
 
 
 def write_adapter(folder: Path, bundle: Bundle, base: str | None) -> dict[str, Any]:
@@ -77,7 +57,7 @@ def write_adapter(folder: Path, bundle: Bundle, base: str | None) -> dict[str, A
     encoder = bundle.encoder(tokenizer)
     expected = probe_vectors(decoder_of(model), encoder)
     start = _base(name, bundle, model)
-    found = _difference(start, model, rank, stages)
+    found = difference(start, model, rank, stages)
     rows = int(model.get_input_embeddings().weight.shape[0])
     trained = _adapted(start, model, found, rank)
     del model, start
@@ -89,7 +69,8 @@ def write_adapter(folder: Path, bundle: Bundle, base: str | None) -> dict[str, A
     _sort_modules(folder / "adapter_config.json")
     tokenizer.save_pretrained(folder)
     del trained
-    least = check_vectors(expected, probe_vectors(_loaded(name, bundle, rows, folder), encoder), "adapter")
+    found_vectors = probe_vectors(_loaded(name, bundle, rows, folder), encoder)
+    least = check_vectors(expected, found_vectors, "adapter", _LEAST[bundle.dtype])
     return {
         "base": config.base_model_name_or_path,
         "rank": rank,
@@ -147,113 +128,11 @@ def _resize(model: Any, rows: int) -> None:
         model.resize_token_embeddings(rows, mean_resizing=False)
 
 
-def _difference(start: Any, model: Any, rank: int, stages: int) -> _Difference:
-    """Compare all parameters.
-
-    Raises:
-        ModelError: a parameter that no adapter covers was changed, or a layer by more than the rank.
-    """
-    before = dict(start.named_parameters())
-    after = dict(model.named_parameters())
-    layers = dict(_linear_layers(start))
-    head, table = (
-        _weight_name(start, one) for one in (start.get_output_embeddings(), start.get_input_embeddings())
-    )
-    factors: dict[str, tuple[Tensor, Tensor]] = {}
-    rows: list[int] = []
-    worst = 0.0
-    for name, now in after.items():
-        was = before.get(name)
-        if was is None or was.shape != now.shape:
-            raise _other_model(name, was, now)
-        if name == table:
-            rows = torch.nonzero((was != now).any(dim=1)).flatten().tolist()
-        elif name == head or torch.equal(was, now):
-            continue
-        elif name.removesuffix(".weight") in layers:
-            layer = name.removesuffix(".weight")
-            turned = layers[layer]
-            factors[layer], share = _factors(
-                name, was.T if turned else was, now.T if turned else now, rank, stages
-            )
-            worst = max(worst, share)
-        else:
-            raise ModelError(
-                f"--to adapter: {name} was changed, which no adapter covers: the base is another one, or all "
-                "parameters were trained; give the right --base, or use --to merged"
-            )
-    if len(rows) > _MOST_ROWS:
-        raise ModelError(
-            f"--to adapter: {len(rows)} rows of the token embedding differ from the base (slots would be a "
-            "few): the base is another one, or the embedding was trained; give the right --base, or use "
-            "--to merged"
-        )
-    return _Difference(factors, rows, worst)
-
-
-def _other_model(name: str, was: Tensor | None, now: Tensor) -> ModelError:
-    found = "no such tensor" if was is None else f"shape {tuple(was.shape)}"
-    return ModelError(
-        f"--base: {name} has the shape {tuple(now.shape)} in the bundle, {found} in the base; give the "
-        "model that training started from"
-    )
-
-
-def _linear_layers(model: Any) -> Iterator[tuple[str, bool]]:
-    """Names of the layers that can have adapters, and whether their weights lie [in, out]."""
-    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | Conv1D):
-            yield name, isinstance(module, Conv1D)
-
-
-def _weight_name(model: Any, layer: Any) -> str | None:
-    return next(
-        (name for name, one in model.named_parameters() if layer is not None and one is layer.weight), None
-    )
-
-
-def _factors(
-    name: str, was: Tensor, now: Tensor, rank: int, stages: int
-) -> tuple[tuple[Tensor, Tensor], float]:
-    """A [r, in] and B [out, r] with B A = now - was, and the share of ``now`` that is left over.
-
-    Raises:
-        ModelError: more is left than rounding explains: every stage's merging rounds each weight once.
-    """
-    precise = torch.float64 if min(was.shape) <= _EXACT else torch.float32
-    delta = now.detach().to(precise) - was.detach().to(precise)
-    rank = min(rank, *delta.shape)
-    if min(delta.shape) <= _EXACT:
-        left, sizes, right = torch.linalg.svd(delta, full_matrices=False)
-        left, sizes, right = left[:, :rank], sizes[:rank], right[:rank]
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            left, sizes, turned = torch.svd_lowrank(
-                delta, q=min(rank + _OVERSAMPLED, *delta.shape), niter=_ROUNDS
-            )
-        left, sizes, right = left[:, :rank], sizes[:rank], turned.T[:rank]
-    root = sizes.sqrt()
-    a, b = root[:, None] * right, left * root
-    whole = float(now.detach().to(precise).norm())
-    rest = float((delta - b @ a).norm())
-    allowed = (1 + stages) * torch.finfo(now.dtype).eps * whole + 1e-5 * float(delta.norm())
-    if rest > allowed:
-        raise ModelError(
-            f"--to adapter: {name} differs from the base by more than rank {rank}: {rest / whole:.2e} of its "
-            f"weights is left over, rounding explains {allowed / whole:.2e}; the base is another one, or all "
-            "parameters were trained. Give the right --base, or use --to merged"
-        )
-    return (a.float().contiguous(), b.float().contiguous()), rest / whole
-
-
-def _adapted(start: Any, model: Any, found: _Difference, rank: int) -> Any:
+def _adapted(start: Any, model: Any, found: Difference, rank: int) -> Any:
     """The base with an adapter whose values are the difference."""
     from peft import LoraConfig
 
-    layers = dict(_linear_layers(start))
+    layers = dict(linear_parts(start))
     rows = model.get_input_embeddings().weight.detach()[found.rows].clone()
     config = cast(Any, LoraConfig)(
         r=rank,
@@ -282,7 +161,7 @@ def _adapted(start: Any, model: Any, found: _Difference, rank: int) -> Any:
 
 
 def _sort_modules(path: Path) -> None:
-    """peft keeps the names in a set, whose order changes from process to process."""
+    """Names in an order of their own: peft keeps them in a set, which differs from run to run."""
     values = json.loads(path.read_text(encoding="utf-8"))
     values["target_modules"] = sorted(values["target_modules"])
     path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")

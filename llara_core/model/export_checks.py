@@ -37,21 +37,24 @@ def probe_vectors(decoder: Any, encoder: PromptEncoder) -> NDArray[np.float32]:
     return found.float().cpu().numpy()
 
 
-def check_vectors(expected: NDArray[np.float32], found: NDArray[np.float32], what: str) -> float:
+def check_vectors(
+    expected: NDArray[np.float32], found: NDArray[np.float32], what: str, least: float = LEAST_COSINE
+) -> float:
     """The least cosine between vectors that should be the same.
 
     Args:
         expected: [N, D], of length 1.
         found: [N, D], of length 1.
         what: to call the export in the message.
+        least: that is allowed.
 
     Raises:
-        ModelError: one is below ``LEAST_COSINE``, or no number.
+        ModelError: one is below that, or no number.
     """
-    least = float((expected * found).sum(axis=1).min())
-    if not least >= LEAST_COSINE:  # NaN is not
+    lowest = float((expected * found).sum(axis=1).min())
+    if not lowest >= least:  # NaN is not
         raise ModelError(
-            f"{what}: gives other vectors than the bundle (least cosine {least:.6f}, expected at least "
-            f"{LEAST_COSINE}); nothing was kept. Export with --to merged, which changes nothing"
+            f"{what}: gives other vectors than the bundle (least cosine {lowest:.6f}, expected at least "
+            f"{least}); nothing was kept. Export with --to merged, which changes nothing"
         )
-    return min(least, 1.0)
+    return min(lowest, 1.0)
