@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -157,9 +158,9 @@ def page(
         f"layers and hidden size {MODEL.hidden_size}, random weights, float32. Every server has the same "
         f"{cores - 1} core(s) and one PyTorch thread a core; the clients are a process on another core, each "
         "with one connection, and send their next request when the answer to the last is whole. All servers "
-        f"stand side by side and are asked in turns: medians of {chosen.rounds} rounds of {chosen.seconds:g} "
-        f"s; latencies of all rounds. Cosine of all answers with the library's: at least {_LEAST_COSINE}, "
-        f"checked on {_COMPARED} queries. Python {platform.python_version()}, torch "
+        f"stand side by side and are asked in turns: medians of {chosen.rounds} round(s) of "
+        f"{chosen.seconds:g} s; latencies of all rounds. Cosine of all answers with the library's: at least "
+        f"{_LEAST_COSINE}, checked on {_COMPARED} queries. Python {platform.python_version()}, torch "
         f"{version('torch').split('+')[0]}, mlflow {version('mlflow')}, sentence-transformers "
         f"{version('sentence-transformers')}, fastapi {version('fastapi')}, uvicorn {version('uvicorn')}.",
         "",
@@ -193,8 +194,8 @@ def notes() -> list[str]:
     return [
         f"`{EMPTY}` is the clients' own ceiling: a server that answers with fixed bytes. `/search` encodes "
         f"and then finds the ten nearest of {PASSAGES:,} passages, whose texts it answers with; no peer has "
-        "such an endpoint. CPU is that of the server's processes a request, which other programs on the "
-        "machine do not disturb. "
+        "such an endpoint. CPU is that of the server's processes a request; other programs on the machine "
+        f"disturb it less than the rest (load average at the end: {os.getloadavg()[1]:.1f}). "
         f"`{PLAIN}` is an ordinary (not async) endpoint that calls `encode_query`, as tutorials show it. "
         f"`{MLFLOW}` parses each request into a pandas frame and encodes it alone. llara encodes together "
         "what waits while it encodes.",
@@ -219,6 +220,7 @@ def main() -> int:
     """Compare, measure and write the page; exits 0."""
     chosen = parse()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end, too
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1:
         raise SystemExit("this benchmark needs two cores: one for the clients, the others for the servers")

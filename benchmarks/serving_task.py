@@ -26,7 +26,7 @@ from llara_core.data.collection import Collection
 from llara_core.model.prepare import prepare_base
 from llara_core.model.retriever import Retriever
 
-OURS, SEARCH, EMPTY = "llara serve, /embed", "llara serve, /search", "the clients alone"
+OURS, SEARCH, EMPTY = "llara serve /embed", "llara serve /search", "the clients alone"
 MLFLOW, PLAIN = "mlflow models serve", "FastAPI + SentenceTransformer"
 QUERIES = 512  # different ones
 PASSAGES = 2000  # to search; at this size encoding the query is what takes the time
