@@ -11,6 +11,7 @@ from pipelines.environment import local_folder
 from steps.workspace import vectors_folder
 
 QUESTION = "your question"
+_USUAL_MODEL, _USUAL_COLLECTION = "llara-retriever", "pycode"  # of configs/indexing.yaml's training
 
 
 def search_command(name: str, model: Path, collection: Path) -> str | None:
@@ -39,6 +40,21 @@ def search_command(name: str, model: Path, collection: Path) -> str | None:
         place / "collection", "--cache", vectors,
     ]  # fmt: skip
     return f'{shlex.join(_typed(word) for word in words)} "{QUESTION}"'
+
+
+def serve_command(name: str, collection: str) -> str:
+    """The command that serves the champion, a search page and an HTTP service; its links are made already.
+
+    Args:
+        name: of the registered model.
+        collection: name of the collection it was judged on. That of ``configs/indexing.yaml`` is served from
+            the live store, which follows the champion; another one as it lies.
+    """
+    words: list[Path | str] = [Path(sys.prefix) / "bin" / "llara", "serve"]
+    if (name, collection) != (_USUAL_MODEL, _USUAL_COLLECTION):
+        place = local_folder() / "champions" / name
+        words += ["--model", place / "model", "--data", place / "collection"]
+    return shlex.join(_typed(word) for word in words)
 
 
 def _link(link: Path, target: Path) -> None:

@@ -71,6 +71,8 @@ def show(run: Any, console: Console) -> None:
         command = champions.search_command(promotion["name"], *(one.path for one in folders))
         if command:
             console.print(f"[bold]Search[/]     {escape(command)}", highlight=False, soft_wrap=True)
+            serve = champions.serve_command(promotion["name"], comparison.collection["name"])
+            console.print(f"[bold]Serve[/]      {escape(serve)}", highlight=False, soft_wrap=True)
     console.print("[bold]Look on[/]    make mlflow-ui   (runs, curves, models)   make zenml-ui   (lineage)")
 
 

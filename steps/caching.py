@@ -15,7 +15,7 @@ from pathlib import Path
 from zenml.config.cache_policy import CachePolicy
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("llara_core", "steps")
+PACKAGES = ("llara_core", "llara_mlflow", "steps")
 
 
 def policy(step_file: str, *data: str) -> CachePolicy:

@@ -1,33 +1,48 @@
-"""The MLflow model registry, as far as the steps use it: versions, aliases and what their tags say."""
+"""The MLflow model registry, as the steps use it: what ``llara_mlflow`` reads, and what they write."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from llara_core.config import REGISTRY
-from llara_core.errors import ConfigError, ModelError
-from llara_core.model.bundle import CARD_NAME
+from llara_mlflow import cache
+from llara_mlflow.versions import (
+    ROLLED_BACK,
+    SCHEME,
+    find,
+    rolled_back,
+    version_of,
+    versions_of,
+    without_secrets,
+)
+
+__all__ = [
+    "CHALLENGER", "CHAMPION", "PREVIOUS", "REASON", "ROLLED_BACK", "SCHEME", "VERDICT", "Score",
+    "bundle_of", "find", "finish_move", "log_version", "move_champion", "registry_is_mlflow",
+    "requirements", "rolled_back", "score_of", "version_of", "versions_of",
+]  # fmt: skip
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 REASON = "promotion_reason"  # tag of a version
 VERDICT = "llara.verdict"  # tag of a version: all checks of the gate, as JSON
-ROLLED_BACK = "llara.rolled_back"  # tag of a version: why it was taken back, so that nothing brings it back
 _MOVING = "llara.moving_champion"  # tag of a model while its aliases move: {"to": number, "from": number}
 _OF_ONE_RUN = ("mlflow_run_id", "environment", "git_commit")  # tags that differ between runs of one command
-SCHEME = REGISTRY  # how a reference begins: models:/NAME@ALIAS or models:/NAME/VERSION
-_REFERENCE = re.compile(rf"{SCHEME}(?P<name>[^/@#]+)(?:@(?P<alias>[^/@#]+)|/(?P<number>[0-9]+))")
 LIBRARY = Path(__file__).resolve().parents[1] / "llara_core"
 # What a serving environment installs; the library itself travels with the model as code.
 _REQUIREMENTS = (
     "accelerate", "mlflow", "numpy", "pandas", "peft", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
     "tokenizers", "torch", "transformers", "typing-extensions",
 )  # fmt: skip
+# Of one request to MLflow's server; 0: none. Others are given by MLflow's model_config where a model is
+# loaded, or by SERVING_MODEL_CONFIG='{"max_texts": 10000}' before `mlflow models serve`.
+SERVED_LIMITS = {
+    "max_texts": 2048,  # half a second's work for a small model on two cores, a minute's for a large one
+    "max_characters": 100_000,  # of one text with its title: whatever the model reads, all is tokenised
+}
 
 
 @dataclass(frozen=True)
@@ -79,11 +94,18 @@ def log_version(name: str, bundle: Path, dimension: int, tags: Mapping[str, str]
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
+    optional = [ColSpec(DataType.string, name, required=False) for name in ("kind", "title")]
     signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "text"), ColSpec(DataType.string, "kind", required=False)]),
+        inputs=Schema([ColSpec(DataType.string, "text"), *optional]),
         outputs=Schema([TensorSpec(np.dtype("float32"), (-1, dimension))]),
     )
-    example = pd.DataFrame({"text": ["open a file", "def load(path): ..."], "kind": ["query", "passage"]})
+    example = pd.DataFrame(
+        {
+            "text": ["open a file", "def load(path): ..."],
+            "kind": ["query", "passage"],
+            "title": ["", "load"],
+        }
+    )
     client = mlflow.MlflowClient()
     number = _left_by_a_killed_run(name, tags)
     if number is None:
@@ -94,6 +116,7 @@ def log_version(name: str, bundle: Path, dimension: int, tags: Mapping[str, str]
             code_paths=[str(LIBRARY)],
             signature=signature,
             input_example=example,
+            model_config=SERVED_LIMITS,
             pip_requirements=requirements(),
         )
         # Only now, and with all of its tags in one transaction: no version is ever seen half-written.
@@ -111,27 +134,6 @@ def _left_by_a_killed_run(name: str, tags: Mapping[str, str]) -> str | None:
     return None
 
 
-def version_of(name: str, alias: str) -> Any | None:
-    """The version behind an alias, or None."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return mlflow.MlflowClient().get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def versions_of(name: str) -> list[Any]:
-    """All versions of a registered model, newest first; [] where there is none."""
-    import mlflow
-
-    found = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
-    return sorted(found, key=lambda one: int(one.version), reverse=True)
-
-
 def score_of(model_version: Any, metric: str) -> Score | None:
     """What the version's tags say about a metric, or None when it was not registered by us."""
     tags = model_version.tags
@@ -141,69 +143,17 @@ def score_of(model_version: Any, metric: str) -> Score | None:
         return None
 
 
-def find(reference: str, where: str = "model.base") -> Any:
-    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` means at this moment.
-
-    Args:
-        reference: what the user wrote.
-        where: the setting that holds it, for messages.
-
-    Raises:
-        ConfigError: the reference is neither, the registry cannot be reached, or it has no such model,
-            alias or version; names those that it has.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise ConfigError(
-            f"{where}: {reference!r}: expected {SCHEME}NAME@ALIAS or {SCHEME}NAME/VERSION, "
-            f"e.g. {SCHEME}llara-adapted@champion"
-        )
-    name = match["name"]
-    try:
-        client = mlflow.MlflowClient()
-        names = sorted(one.name for one in client.search_registered_models())
-        versions = client.search_model_versions(f"name = '{name}'") if name in names else []
-        model = client.get_registered_model(name) if name in names else None
-    except (MlflowException, OSError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"{where}: {reference}: the registry at {mlflow.get_tracking_uri()} cannot be asked "
-            f"({first_line}); set MLFLOW_TRACKING_URI to one that answers"
-        ) from error
-    if model is None:
-        known = f"it has: {', '.join(names)}" if names else "it has none; run a pipeline that registers it"
-        raise ConfigError(f"{where}: {reference}: the registry has no model {name!r} ({known})")
-    number = match["number"] or model.aliases.get(match["alias"])
-    found = next((one for one in versions if str(one.version) == str(number)), None)
-    if found is None:
-        aliases = ", ".join(f"@{alias} (version {one})" for alias, one in sorted(model.aliases.items()))
-        numbers = ", ".join(sorted((str(one.version) for one in versions), key=int))
-        raise ConfigError(
-            f"{where}: {reference}: {name} has no such {'version' if match['number'] else 'alias'}; "
-            f"aliases: {aliases or 'none'}; versions: {numbers or 'none'}"
-        )
-    return found
-
-
 def bundle_of(name: str, number: str) -> Path:
-    """The model folder of a version, in place or downloaded.
+    """The model folder of a version: in place, from the cache, or fetched into it.
 
     Raises:
-        ModelError: the version holds no bundle of ours.
+        ConfigError: the registry cannot be asked, or has no such version.
+        ModelError: the version holds no bundle of ours, or a damaged one.
     """
     import mlflow
 
-    model = Path(mlflow.artifacts.download_artifacts(f"{SCHEME}{name}/{number}"))
-    found = sorted((model / "artifacts").glob(f"*/{CARD_NAME}"))
-    if not found:
-        raise ModelError(
-            f"{SCHEME}{name}/{number}: holds no bundle of ours (no artifacts/*/{CARD_NAME}); expected a "
-            "version that one of our pipelines registered. Give another model as a folder: model.base: FOLDER"
-        )
-    return found[0].parent
+    found = find(f"{SCHEME}{name}/{number}", "registry")
+    return cache.bundle_of(found, registry=without_secrets(mlflow.get_registry_uri()))
 
 
 def move_champion(name: str, number: str, former: str | None) -> None:
@@ -250,23 +200,3 @@ def finish_move(name: str) -> bool:
         client.set_registered_model_alias(name, PREVIOUS, move["from"])
     client.delete_registered_model_tag(name, _MOVING)
     return True
-
-
-def rolled_back(name: str, number: str, fingerprint: str) -> str | None:
-    """Why a version, or another with the same weights, was taken back; None where none was.
-
-    Args:
-        name: of the registered model.
-        number: of the version.
-        fingerprint: of its bundle, as its tag says.
-    """
-    import mlflow
-
-    for one in mlflow.MlflowClient().search_model_versions(f"name = '{name}'"):
-        reason = one.tags.get(ROLLED_BACK)
-        if reason is not None and (
-            str(one.version) == str(number) or one.tags.get("fingerprint") == fingerprint
-        ):
-            which = "it" if str(one.version) == str(number) else f"version {one.version}, the same model,"
-            return f"{which} was rolled back ({reason})"
-    return None

@@ -50,6 +50,7 @@ def stage_pair(
         IndexSettings(shape.kind, None, shape.shards, shape.dtype),
         Retriever.from_pretrained,
         vectors_folder(),
+        collection.path,
     )
     staged = {
         "generation": made.pair.name,

@@ -17,6 +17,7 @@ from llara_core.cli import (
     data_checks,
     encode,
     evaluate,
+    export,
     gc,
     index,
     live,
@@ -25,6 +26,7 @@ from llara_core.cli import (
     schedule,
     search,
     selftest,
+    serve,
     stages,
     ticks,
     tools,
@@ -52,6 +54,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     compare.compare,
     encode.encode,
     search.search,
+    export.export,
     tools.doctor,
     selftest.selftest,
     plan.plan,
@@ -60,6 +63,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     live.live,
     verify.verify,
     rollback.rollback,
+    serve.serve,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -11,7 +11,7 @@ from llara_core.errors import ConfigError
 
 
 def verify(
-    folders: Annotated[list[Path], typer.Argument(help="Bundles, indexes, pairs or live stores.")],
+    folders: Annotated[list[Path], typer.Argument(help="Bundles, exports, indexes, pairs or live stores.")],
 ) -> None:
     """Compare every byte of bundles, indexes and live pairs with its checksum; nothing is loaded."""
     for folder in folders:
@@ -26,10 +26,14 @@ def _verified(folder: Path) -> str:
         DataError, ModelError, LiveError: it is damaged.
     """
     from llara_core.model.bundle import CARD_NAME
+    from llara_core.model.export import RECORD, verify_export
     from llara_core.operations.live_pair import FACTS
     from llara_core.operations.live_pointer import POINTER
     from llara_core.retrieval.index_files import MANIFEST
 
+    if (folder / RECORD).is_file():
+        record = verify_export(folder)
+        return f"export for {record['target']} of {record['fingerprint'][:20]} ({len(record['files'])} files)"
     if (folder / CARD_NAME).is_file():
         return _bundle(folder)
     if (folder / MANIFEST).is_file():
@@ -44,8 +48,8 @@ def _verified(folder: Path) -> str:
             _pair(pair.folder)
         return f"live store of {len(pairs)} pairs"
     raise ConfigError(
-        f"{folder}: nothing to verify; expected a folder with {CARD_NAME} (a bundle), {MANIFEST} (an index), "
-        f"{FACTS} (a pair) or {POINTER} (a live store)"
+        f"{folder}: nothing to verify; expected a folder with {CARD_NAME} (a bundle), {RECORD} (an export), "
+        f"{MANIFEST} (an index), {FACTS} (a pair) or {POINTER} (a live store)"
     )
 
 

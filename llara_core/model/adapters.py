@@ -103,7 +103,7 @@ def plain_model(model: Any, bundle: Bundle, settings: OptimizerSettings, device:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     adapters = get_peft_model_state_dict(model)
-    whole = _with_adapters(bundle.load(device)[0], model.peft_config["default"])
+    whole = with_adapters(bundle.load(device)[0], model.peft_config["default"])
     set_peft_model_state_dict(whole, adapters)
     return whole.merge_and_unload()
 
@@ -153,10 +153,16 @@ def with_lora(model: Any, settings: LoraSettings, seed: int, trained_tokens: Seq
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _with_adapters(model, config)
+        return with_adapters(model, config)
 
 
-def _with_adapters(model: Any, config: Any) -> Any:
+def with_adapters(model: Any, config: Any) -> Any:
+    """The model with the adapters that a peft configuration describes.
+
+    Args:
+        model: causal language model.
+        config: a ``peft.LoraConfig``.
+    """
     from peft import get_peft_model
 
     with warnings.catch_warnings():

@@ -47,6 +47,25 @@ class Encoded:
     tally: Tally
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Texts as vectors, and what each of them took.
+
+    Args:
+        vectors: float32 [N, D].
+        tokens: computed for each text, prompt and slots included, int64 [N].
+        cut: whether a text had more tokens than the model's length, bool [N].
+    """
+
+    vectors: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+    cut: NDArray[np.bool_]
+
+    def part(self, rows: slice) -> Counted:
+        """The same of some texts."""
+        return Counted(self.vectors[rows], self.tokens[rows], self.cut[rows])
+
+
 def check_finite(
     vectors: NDArray[np.floating[Any]], rows: Sequence[int], text_of: Callable[[int], str]
 ) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import socket
+import threading
 from pathlib import Path
 from typing import Any, Literal, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import torch
 
 from llara_core.config import ModelSettings
 from llara_core.errors import MissingDependencyError, ModelError
+from llara_core.network import answers
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +21,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Seconds to wait for a hub to answer at all; its own client tries for half a minute, file by file.
 HUB_TIMEOUT = 5.0
 _BLOCK = 64  # weights of 4 bits that share a scale
+# While transformers loads a model it sets things of the whole process, torch's default dtype and initialisers
+# among them. Two loads at once put them back in the wrong order, and miss weights.
+_loading = threading.Lock()
 
 
 def load_decoder(settings: ModelSettings, device: str | None = None) -> tuple[Any, Any]:
@@ -102,14 +104,15 @@ def load_weights(name: str, *, dtype: torch.dtype, attention: str, **arguments: 
     from transformers import AutoModelForCausalLM
 
     try:
-        model, info = cast(Any, AutoModelForCausalLM).from_pretrained(
-            name,
-            dtype=dtype,
-            attn_implementation=attention,
-            output_loading_info=True,
-            use_safetensors=True,  # never a pickle, not even by the careful unpickler
-            **arguments,
-        )
+        with _loading:
+            model, info = cast(Any, AutoModelForCausalLM).from_pretrained(
+                name,
+                dtype=dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+                use_safetensors=True,  # never a pickle, not even by the careful unpickler
+                **arguments,
+            )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(_why_not(name, attention, error)) from error
     missing = sorted(info["missing_keys"])
@@ -240,21 +243,11 @@ def _hub_answers() -> bool:
     """Whether the hub (``HF_ENDPOINT``) takes connections; true where a proxy stands before it."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
-    return _answers(_endpoint())
-
-
-def _answers(endpoint: str) -> bool:
-    parts = urlsplit(endpoint)
-    host = parts.hostname or ""
-    if getproxies().get(parts.scheme) and not proxy_bypass(host):
-        return True  # only the proxy can tell; the hub's own client asks it
-    try:
-        port = parts.port or (80 if parts.scheme == "http" else 443)
-        with socket.create_connection((host, port), timeout=HUB_TIMEOUT):
-            return True
-    except (OSError, ValueError):
-        logger.info("no model hub at %s: looking for the model in the local cache only", endpoint)
-        return False
+    endpoint = _endpoint()
+    if answers(endpoint, HUB_TIMEOUT):
+        return True
+    logger.info("no model hub at %s: looking for the model in the local cache only", endpoint)
+    return False
 
 
 def no_weights(folder: Path) -> str:

@@ -29,40 +29,41 @@ def model_card(bundle: Bundle) -> str:
         f"---\n{head}---\n",
         "# Dense retriever made by llara\n",
         "```python\nfrom llara_core import Retriever\n\nretriever = Retriever.from_pretrained(FOLDER)\n```\n",
-        *_data(bundle),
-        *_stages(bundle),
+        *data_section(bundle),
+        *stages_section(bundle),
         *_scores(bundle.scores),
     ]
     return "\n".join(lines)
 
 
-def _data(bundle: Bundle) -> Iterator[str]:
+def data_section(bundle: Bundle) -> Iterator[str]:
+    """What it was trained on, with hashes and counts; nothing where nothing is known."""
     if not bundle.data_hashes and not bundle.data:
         return
     yield "## Data\n"
     yield "| collection | used by | documents | queries | judgements | content hash |"
     yield "|---|---|---:|---:|---|---|"
     for one in bundle.data:
-        splits = ", ".join(f"{_plain(name)} {rows:,}" for name, rows in one["judgements"].items()) or "none"
+        splits = ", ".join(f"{plain(name)} {rows:,}" for name, rows in one["judgements"].items()) or "none"
         yield (
-            f"| {_plain(one['name'])} | {_plain(', '.join(one['stages']))} | {one['documents']:,} "
+            f"| {plain(one['name'])} | {plain(', '.join(one['stages']))} | {one['documents']:,} "
             f"| {one['queries']:,} | {splits} | `{one['content_hash']}` |"
         )
     told = {(one["name"], one["content_hash"]) for one in bundle.data}
     for name, content_hash in bundle.data_hashes.items():  # bundles of older versions know no more
         if (name, content_hash) not in told:
-            yield f"| {_plain(name)} | | | | | `{content_hash}` |"
+            yield f"| {plain(name)} | | | | | `{content_hash}` |"
     yield ""
     for one in bundle.data:
         remarks = list(_remarks(one))
         if remarks:
-            yield f"{_plain(one['name'])} (`{one['content_hash'][:12]}`): {'; '.join(remarks)}.\n"
+            yield f"{plain(one['name'])} (`{one['content_hash'][:12]}`): {'; '.join(remarks)}.\n"
 
 
 def _remarks(one: Mapping[str, Any]) -> Iterator[str]:
     for key in ("format", "revision", "commit"):
         if key in one:
-            yield f"{key} {_plain(one[key])}"
+            yield f"{key} {plain(one[key])}"
     if "rows" in one and "read" in one["rows"]:
         counts = one["rows"]
         yield (
@@ -76,17 +77,18 @@ def _remarks(one: Mapping[str, Any]) -> Iterator[str]:
         found = one["leaks"]
         yield (
             f"{found['leaking_queries']:,} of {found.get('evaluation_queries', 0):,} queries of "
-            f"{_plain(found.get('split', 'test'))} leak into training ({_plain(found.get('action', 'mark'))})"
+            f"{plain(found.get('split', 'test'))} leak into training ({plain(found.get('action', 'mark'))})"
         )
 
 
-def _stages(bundle: Bundle) -> Iterator[str]:
+def stages_section(bundle: Bundle) -> Iterator[str]:
+    """The stages in their order, with first and last loss."""
     if bundle.history:
         yield "## Stages\n"
         for stage in bundle.history:
             losses = [line["loss"] for line in stage.curve if "loss" in line]
             told = f": loss {losses[0]:.4f} to {losses[-1]:.4f}" if losses else ""
-            yield f"- {_plain(stage.name)}{told}"
+            yield f"- {plain(stage.name)}{told}"
         yield ""
 
 
@@ -95,10 +97,10 @@ def _scores(scores: Mapping[str, float]) -> Iterator[str]:
         yield "## Scores\n"
         yield "| collection/system/metric | value |\n|---|---:|"
         for name, value in sorted(scores.items()):
-            yield f"| {_plain(name)} | {value:.4f} |"
+            yield f"| {plain(name)} | {value:.4f} |"
         yield ""
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """Text that Markdown and HTML show as it is: names come from whoever made the data."""
     return visible(str(value)).translate(_MARKS)

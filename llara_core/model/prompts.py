@@ -28,6 +28,7 @@ from llara_core.model.token_ids import begin_ids, forgeable_names, pad_id, part_
 from llara_core.settings import nearest
 
 Kind = Literal["query", "passage"]
+Ids = list[list[int]]  # a row a text
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class PromptEncoder:
         self.ebar_suffix_ids = suffix_ids(tokenizer, template.ebar_suffix) + self.ebar_slot_ids
         self.special_ids = special_ids(tokenizer)
         self.pad_id = pad_id(tokenizer)
-        self._forgeable = forgeable_names(tokenizer)
+        self.forgeable = forgeable_names(tokenizer)
 
     def suffix_ids(self, kind: Kind) -> list[int]:
         """Suffix and slots that follow the text: EBAR for a query, EBAE for a passage."""
@@ -251,13 +252,11 @@ class PromptEncoder:
 
     def _harmless(self, text: str) -> str:
         text = clean(text)
-        for name in self._forgeable:
+        for name in self.forgeable:
             text = text.replace(name, f"{name[0]} {name[1:]}")
         return text
 
-    def encode_batch(
-        self, texts: Sequence[str], kind: Kind, max_length: int | None = None
-    ) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str], kind: Kind, max_length: int | None = None) -> Ids:
         """Token ids of whole prompts, without padding; the last S ids are the slots.
 
         Args:
@@ -267,13 +266,18 @@ class PromptEncoder:
         """
         return self.encode_counted(texts, kind, max_length)[0]
 
-    def encode_counted(
-        self, texts: Sequence[str], kind: Kind, max_length: int | None = None
-    ) -> tuple[list[list[int]], int]:
+    def encode_counted(self, texts: Sequence[str], kind: Kind, most: int | None = None) -> tuple[Ids, int]:
         """``encode_batch``'s rows, and how many of the texts were cut."""
-        suffix, most = self.suffix_ids(kind), max_length or self.lengths[kind]
+        rows, cut = self.encode_marked(texts, kind, most)
+        return rows, sum(cut)
+
+    def encode_marked(
+        self, texts: Sequence[str], kind: Kind, most: int | None = None
+    ) -> tuple[Ids, list[bool]]:
+        """``encode_batch``'s rows, and of each text whether it was cut."""
+        suffix, most = self.suffix_ids(kind), most or self.lengths[kind]
         rows = self.text_ids(texts, most + 1)  # one more token than is kept tells whether there was one
-        cut = sum(len(row) > most for row in rows)
+        cut = [len(row) > most for row in rows]
         return [[*self.prefix_ids, *row[:most], *suffix] for row in rows], cut
 
 

@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from llara_core.data.collection import passage_text
+from llara_core.errors import ModelError
 from llara_core.model.backbone import choose_device, decoder_of
 from llara_core.model.bundle import Bundle, read_bundle
-from llara_core.model.encoded import Encoded, Tally, check_finite
+from llara_core.model.encoded import Counted, Encoded, Tally, check_finite
 from llara_core.model.encoding import embed, pad_rows, token_budget_batches
 from llara_core.model.last_layer import SlotRows, sees_no_padding, slots_only
 from llara_core.model.prompts import Kind
+from llara_core.model.registries import Source, fetch
 from llara_core.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -46,10 +48,14 @@ class Retriever:
         bundle: what the folder says about itself.
         model: causal language model, already on its device.
         tokenizer: its tokenizer.
+        source: where it came from; None: the bundle's folder.
+
+    Threads may share one: each gets the vectors that it would get alone, and they take turns at the model.
     """
 
-    def __init__(self, bundle: Bundle, model: Any, tokenizer: Any) -> None:
+    def __init__(self, bundle: Bundle, model: Any, tokenizer: Any, source: Source | None = None) -> None:
         self.bundle = bundle
+        self.source = source or Source(bundle.folder, fingerprint=bundle.fingerprint)
         self.tokenizer = tokenizer
         self.encoder = bundle.encoder(tokenizer)
         self._decoder = decoder_of(model).eval()
@@ -76,6 +82,47 @@ class Retriever:
         model, tokenizer = bundle.load(choose_device(device), verify=verify)
         return cls(bundle, model, tokenizer)
 
+    @classmethod
+    def from_registry(
+        cls,
+        name: str,
+        alias: str = "champion",
+        version: int | str | None = None,
+        tracking_uri: str | None = None,
+        device: str | None = None,
+    ) -> Retriever:
+        """Open a registered model, e.g. ``Retriever.from_registry("llara-retriever")``.
+
+        The alias is looked up at every call. A version's bundle is used where it lies if that is on this
+        machine; otherwise it is fetched once into a cache, whole and compared with its checksums. Processes
+        and threads may do so at once. A version that was rolled back is opened with a warning.
+
+        Args:
+            name: of the registered model.
+            alias: which version, unless ``version`` says it.
+            version: number of a version; one that is in the cache needs no registry that answers.
+            tracking_uri: of the MLflow server or database; None: what ``MLFLOW_TRACKING_URI`` says.
+            device: e.g. ``cpu`` or ``cuda:1``; None: CUDA where there is one.
+
+        Returns:
+            The retriever; its ``source`` says what was opened.
+
+        Raises:
+            ConfigError: the registry does not answer, or has no such model, alias or version; names those
+                that it has.
+            ModelError: the version holds no bundle, or a damaged one.
+            MissingDependencyError: MLflow is not installed: pip install 'llara[mlflow]'.
+        """
+        number = None if version is None else str(version)
+        source = fetch(name, alias=alias, version=number, tracking_uri=tracking_uri)
+        if source.folder is None:
+            raise ModelError(
+                f"{source}: its registry gave no folder; it must give one, see model/registries.py"
+            )
+        retriever = cls.from_pretrained(source.folder, device)
+        retriever.source = source
+        return retriever
+
     @property
     def dimension(self) -> int:
         """Length of a vector, D."""
@@ -85,6 +132,11 @@ class Retriever:
     def passage_length(self) -> int:
         """Most tokens of a passage's text; prompt and slots come on top."""
         return self.bundle.passage_length
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens per forward pass that suit the device."""
+        return BATCH_TOKENS.get(self._decoder.device.type, BATCH_TOKENS["cpu"])
 
     @property
     def fingerprint(self) -> str:
@@ -144,13 +196,28 @@ class Retriever:
         Yields:
             Each block's vectors float32 [N, D] in the order of its texts, not checked for NaN.
         """
-        device = self._decoder.device
-        budget = batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
+        device, budget = self._decoder.device, batch_tokens or self.batch_tokens
         # A GPU must not wait for the tokenizer; a CPU has nothing to spare beside the model.
         ahead = 1 if device.type == "cuda" else 0
         for rows, cut in _in_advance(blocks, lambda texts: self._tokenised(texts, kind), ahead):
             tally = Tally(len(rows), cut, sum(map(len, rows)))
             yield Encoded(self._embed_block(rows, budget, tally, on_texts or _ignore), tally)
+
+    def encode_counted(self, texts: Sequence[str], kind: Kind) -> Counted:
+        """Vectors, and what each text took: for a service that encodes texts of several callers at once.
+
+        Args:
+            texts: N texts, one block.
+            kind: ``passage`` or ``query``.
+
+        Returns:
+            Vectors float32 [N, D] that are not checked for NaN, tokens [N] and which were cut [N].
+        """
+        with self._tokenising:
+            some, cut = self.encoder.encode_marked(texts, kind)
+        rows = [np.array(row, np.int32) for row in some]
+        vectors = self._embed_block(rows, self.batch_tokens, Tally(), _ignore)
+        return Counted(vectors, np.array([len(row) for row in rows], np.int64), np.array(cut, np.bool_))
 
     def _encode(
         self,

@@ -131,7 +131,7 @@ class LiveStore:
                 raise LiveError(
                     f"{self.folder}: a rollback is not finished in the registry; run `llara rollback` first"
                 )
-            why = old.taken_back.get(pair.name)
+            why = self._taken_back(old, pair)
             if why is not None and not again:
                 raise LiveError(f"{pair.name} was rolled back ({why}), so it does not serve again by itself")
             new = Pointer(
@@ -222,6 +222,16 @@ class LiveStore:
             pointer = self.pointer()
             if pointer.owed == owed:
                 write_pointer(self.folder, replace(pointer, owed=None))
+
+    def _taken_back(self, pointer: Pointer, pair: Pair) -> str | None:
+        """Why a pair, or one that differs from it in its judgements alone, was rolled back."""
+        for name, why in pointer.taken_back.items():
+            if name == pair.name:
+                return why
+            with suppress(DataError):  # it has been tidied away
+                if Pair.read(self.folder / name).answers_as(pair):
+                    return why
+        return None
 
     def _names(self) -> str:
         names = [pair.name for pair in self.generations()]

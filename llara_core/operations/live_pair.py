@@ -3,6 +3,7 @@
     <store>/<generation>/pair.json   what it is; written with the folder, never changed
                          model/      the bundle
                          index/      of ``retrieval.index``
+                         collection/ texts, titles and judgements; older generations lack it
 
 Swapping a model while the vectors of another stay is the classic outage; a pair cannot be swapped by half.
 Source: issue 6, point 4.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from llara_core.model.retriever import Retriever
     from llara_core.retrieval.index import Index
 
-FACTS, MODEL, INDEX = "pair.json", "model", "index"
+FACTS, MODEL, INDEX, COLLECTION = "pair.json", "model", "index", "collection"
 _TEXTS = ("version", "fingerprint", "corpus", "created")
 
 
@@ -43,6 +44,8 @@ class Pair:
         documents: that the index holds, N.
         created: when it was made; ISO 8601, UTC.
         shape: how its index was asked for: kind, parameters, shards and dtype.
+        collection: content hash of the collection it holds; None: it holds ids only, as older versions of
+            llara made them.
     """
 
     folder: Path
@@ -52,6 +55,7 @@ class Pair:
     documents: int
     created: str
     shape: Mapping[str, Any]
+    collection: str | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +72,16 @@ class Pair:
         """The folder of the index."""
         return self.folder / INDEX
 
+    @property
+    def texts(self) -> Path | None:
+        """The folder of the saved collection, rows in the order of the index; None: see ``collection``."""
+        return None if self.collection is None else self.folder / COLLECTION
+
+    def answers_as(self, other: Pair) -> bool:
+        """Whether model, corpus and kind of index are the same, whatever judgements lie beside them."""
+        mine, theirs = ((one.version, one.fingerprint, one.corpus, dict(one.shape)) for one in (self, other))
+        return mine == theirs
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values; ``folder`` is the name of the generation, so that a store may be moved."""
         return {**vars(self), "folder": self.name, "shape": dict(self.shape)}
@@ -82,10 +96,11 @@ class Pair:
         name = Path(str(values["folder"])).name
         if not name or name != values["folder"]:
             raise ValueError(f"folder: got {values['folder']!r}, expected the name of a generation")
-        texts = {key: str(values[key]) for key in _TEXTS}
-        return cls(
-            folder=store / name, documents=int(values["documents"]), shape=dict(values["shape"]), **texts
-        )
+        told = {key: str(values[key]) for key in _TEXTS}
+        documents, shape = int(values["documents"]), dict(values["shape"])
+        held = values.get("collection")
+        collection = None if held is None else str(held)
+        return cls(folder=store / name, documents=documents, shape=shape, collection=collection, **told)
 
     @classmethod
     def read(cls, folder: Path) -> Pair:
@@ -125,7 +140,9 @@ class Pair:
         return retriever, index
 
 
-def generation_name(version: str, fingerprint: str, corpus: str, shape: Mapping[str, Any]) -> str:
+def generation_name(
+    version: str, fingerprint: str, corpus: str, shape: Mapping[str, Any], collection: str | None = None
+) -> str:
     """Name of the folder of a pair: the same for the same content, e.g. ``v3-5f0c2ab19d44``.
 
     Args:
@@ -133,6 +150,8 @@ def generation_name(version: str, fingerprint: str, corpus: str, shape: Mapping[
         fingerprint: of the bundle.
         corpus: hash of ids and passages.
         shape: of the index.
+        collection: content hash of the collection that it holds; None: none.
     """
-    text = json.dumps([version, fingerprint, corpus, dict(shape)], sort_keys=True)
+    parts = [version, fingerprint, corpus, dict(shape)]
+    text = json.dumps(parts if collection is None else [*parts, collection], sort_keys=True)
     return f"v{version}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from llara_core.data.collection import Collection
 from llara_core.errors import DataError, ModelError
 from llara_core.files import new_folder, write_json
 from llara_core.model.bundle import Bundle, read_bundle
 from llara_core.model.bundle_files import check_fingerprint, compare
 from llara_core.operations.live import LiveStore
-from llara_core.operations.live_pair import FACTS, INDEX, MODEL, LiveError, Pair, generation_name
+from llara_core.operations.live_pair import COLLECTION, FACTS, INDEX, MODEL, LiveError, Pair, generation_name
 from llara_core.operations.live_pointer import now, sync_folder
 from llara_core.operations.lock import Held, take
 from llara_core.retrieval.hashes import passage_hashes
@@ -59,6 +60,7 @@ def stage(  # noqa: PLR0913, PLR0917 - a model, a corpus, and how they become a 
     settings: IndexSettings,
     load: Callable[[Path], Encoder],
     cache: Path | None = None,
+    texts: Path | None = None,
 ) -> Staged:
     """Make the pair of a model and a corpus, or find it.
 
@@ -74,6 +76,8 @@ def stage(  # noqa: PLR0913, PLR0917 - a model, a corpus, and how they become a 
         settings: of a new index.
         load: gives the encoder of a bundle's folder.
         cache: folder of vectors that other runs share; None: a hidden one of the store.
+        texts: the saved collection that ids and passages are of, which the pair then holds too; its files
+            are linked or copied. None: the pair holds ids only, and a search page cannot show passages.
 
     Raises:
         LiveError: another process is making a pair in this store.
@@ -82,7 +86,7 @@ def stage(  # noqa: PLR0913, PLR0917 - a model, a corpus, and how they become a 
     """
     work = cache if cache is not None else store.folder / ".vectors"
     with _alone(store.folder):
-        made = _stage(store, bundle, version, (ids, passages, settings), load, work)
+        made = _stage(store, bundle, version, (ids, passages, settings), load, work, texts)
         if cache is None:
             shutil.rmtree(work, ignore_errors=True)
         return made
@@ -95,11 +99,13 @@ def _stage(
     content: tuple[Sequence[str], Sequence[str], IndexSettings],
     load: Callable[[Path], Encoder],
     cache: Path,
+    texts: Path | None,
 ) -> Staged:
+    held = None if texts is None else Collection.load(texts).content_hash
     told, (ids, passages, settings) = read_bundle(bundle), content
     shape = {**asdict(settings), "parameters": dict(settings.parameters or {})}
     corpus = corpus_hash(list(ids), passage_hashes(passages))
-    name = generation_name(version, told.fingerprint, corpus, shape)
+    name = generation_name(version, told.fingerprint, corpus, shape, held)
     live, found = store.current(), _find(store, name)
     if found is not None:
         return Staged(found, {}, "unchanged" if live is not None and live.name == found.name else "found")
@@ -107,7 +113,9 @@ def _stage(
     with new_folder(target) as made:
         _place_bundle(store, bundle, told, made / MODEL)
         index, how = _place_index(store, made, told, shape, content, load, cache)
-        pair = Pair(target, version, told.fingerprint, corpus, len(index), now(), shape)
+        if texts is not None:
+            _copy(texts, made / COLLECTION)
+        pair = Pair(target, version, told.fingerprint, corpus, len(index), now(), shape, held)
         write_json(made / FACTS, pair.to_dict())
         _to_disk(made)
     sync_folder(store.folder)
@@ -148,14 +156,31 @@ def _find(store: LiveStore, name: str) -> Pair | None:
 
 
 def check_pair(pair: Pair) -> None:
-    """Compare every byte of model and index with what was noted when they were written.
+    """Compare every byte of model, index and texts with what was noted when they were written.
 
     Raises:
-        DataError: a file of the index is missing, cut off or changed.
+        DataError: a file of the index or the collection is missing, cut off or changed.
         ModelError: the model was changed, or the index is another model's.
     """
-    Index.open(pair.index, verify=True).check_model(pair.fingerprint)
+    index = Index.open(pair.index, verify=True)
+    index.check_model(pair.fingerprint)
     _check_bundle(pair.model, pair.fingerprint)
+    if pair.texts is not None:
+        _check_texts(pair, index, pair.texts)
+
+
+def _check_texts(pair: Pair, index: Index, folder: Path) -> None:
+    """Compare a collection with its hash and, row by row, with what the index was made of.
+
+    Raises:
+        DataError: it is another.
+    """
+    collection = Collection.load(folder)
+    if collection.content_hash != pair.collection:
+        raise DataError("the collection is not the one that was written; run the indexing again", file=folder)
+    ids, hashes = list(collection.corpus_ids), passage_hashes(collection.passages)
+    if corpus_hash(ids, hashes) != index.manifest["fingerprint"]["corpus"]:
+        raise DataError("the collection is not the one that the index was made of", file=folder)
 
 
 def _free(store: Path, name: str) -> Path:

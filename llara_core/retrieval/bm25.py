@@ -46,6 +46,11 @@ class Bm25:
         self._postings: Postings | None = None
 
     @property
+    def analyser(self) -> Analyser:
+        """How text is cut into terms."""
+        return self._analyser
+
+    @property
     def passages(self) -> int:
         """Number of passages indexed, N."""
         return 0 if self._postings is None else self._postings.passages
@@ -81,7 +86,9 @@ class Bm25:
         width = min(k, self.passages)
         scores = np.zeros((len(queries), width), np.float32)
         rows = np.zeros((len(queries), width), np.int64)
-        for place, text in enumerate(track(queries, "bm25 search", unit="queries")):
+        # One query is a user's: a service must not draw a bar for each.
+        shown = queries if len(queries) == 1 else track(queries, "bm25 search", unit="queries")
+        for place, text in enumerate(shown):
             scores[place], rows[place] = _best(self._score(text), width)
         return scores, rows
 
@@ -105,7 +112,12 @@ class Bm25:
 
     @classmethod
     def cached(
-        cls, passages: Sequence[str], settings: Bm25Settings | None = None, cache: Path | None = None
+        cls,
+        passages: Sequence[str],
+        settings: Bm25Settings | None = None,
+        cache: Path | None = None,
+        *,
+        content: str | None = None,
     ) -> Self:
         """Return the index of the passages, from the cache where it has it: mining and evaluation share one.
 
@@ -114,6 +126,7 @@ class Bm25:
             settings: as for ``Bm25``.
             cache: folder of ``bm25-<key>`` folders, made when missing; the key hashes passages, settings and
                 the versions of bm25s and the stemmer. A damaged index is made anew. None: no cache.
+            content: a hash of the passages, where the caller has one, in place of one over all of them.
 
         Raises:
             DataError: there is no passage, or the cache cannot be written.
@@ -121,7 +134,7 @@ class Bm25:
         made = cls(settings)
         if cache is None:
             return made.index(passages)
-        folder = cache / f"bm25-{_key(passages, made.settings)}"
+        folder = cache / f"bm25-{_key(content or content_hash(passages), made.settings)}"
         if folder.is_dir():
             try:
                 found = cls.load(folder)
@@ -176,10 +189,10 @@ def _best(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDA
     return scores[rows], rows
 
 
-def _key(passages: Sequence[str], settings: Bm25Settings) -> str:
+def _key(content: str, settings: Bm25Settings) -> str:
     """Changes when anything does that could change a score."""
     facts = {
-        "passages": content_hash(passages),
+        "passages": content,
         "settings": settings.model_dump(mode="json"),
         "versions": [version("bm25s"), version("PyStemmer")],
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
@@ -35,7 +36,8 @@ class Analyser:
 
     def __init__(self, settings: Bm25Settings) -> None:
         self._split = settings.split_identifiers
-        self._find = (_LETTERS_OR_DIGITS if self._split else _WORD).findall
+        self._word = _LETTERS_OR_DIGITS if self._split else _WORD
+        self._find = self._word.findall
         self.stop_words = frozenset(STOPWORDS_EN) if settings.stop_words else frozenset[str]()
         self.stem: Callable[[str], str] = str
         if settings.stem:
@@ -43,11 +45,33 @@ class Analyser:
 
     def words(self, text: str) -> list[str]:
         """Lower-cased words in their order, stop words among them."""
-        return self._find((split_identifiers(text) if self._split else text).lower())
+        return self._find(self._readable(text).lower())
 
     def terms(self, text: str) -> list[str]:
         """Terms in their order: words without stop words, stemmed."""
         return [self.stem(word) for word in self.words(text) if word not in self.stop_words]
+
+    def places(self, text: str) -> Iterator[tuple[str, int, int]]:
+        """The words of ``words``, each with the characters ``text[start:end]`` that it was read from.
+
+        What reads a text and what shows it must not differ: cutting identifiers moves characters, and a few
+        letters are longer in lower case.
+        """
+        readable = self._readable(text)
+        lowered = readable.lower()
+        origin: Sequence[int] = range(len(lowered))
+        if len(lowered) != len(readable):
+            origin = [place for place, letter in enumerate(readable) for _ in letter.lower()]
+        humps = _HUMP.finditer(text) if self._split else ()
+        # A hump without a character of its own got a space, which moved everything behind it by one.
+        added = [hump.start() + number for number, hump in enumerate(one for one in humps if not one[0])]
+        for found in self._word.finditer(lowered):
+            first, last = origin[found.start()], origin[found.end() - 1]
+            moved = bisect_left(added, first)
+            yield found[0], first - moved, last + 1 - moved
+
+    def _readable(self, text: str) -> str:
+        return split_identifiers(text) if self._split else text
 
 
 class Numbers(dict[str, int]):

@@ -131,6 +131,11 @@ class Index:
         """Id of one passage."""
         return str(self._state.ids[int(row)].as_py())
 
+    def ids_between(self, start: int, stop: int) -> list[str]:
+        """Ids of the passages in rows ``start`` to ``stop``, the last one left out."""
+        found: list[str] = self._state.ids.slice(start, max(0, stop - start)).to_pylist()
+        return found
+
     def hash_of(self, row: int) -> bytes:
         """Hash of one passage's text, 16 bytes; see ``hashes.passage_hashes``."""
         return bytes(self._state.hashes[int(row)].tobytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -151,3 +152,44 @@ def test_the_mask_is_kept_where_it_is_needed(base: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "sees_no_padding", lambda decoder: False)
     monkeypatch.setattr("llara_core.model.last_layer.SLOTS_SUFFICE", frozenset())
     np.testing.assert_allclose(retriever.encode_passages(WORDS), lean, atol=1e-6)
+
+
+def test_threads_may_encode_while_others_load(base: Path, tmp_path: Path) -> None:
+    """Eight threads, one retriever; beside them others load models, of another dtype, too.
+
+    transformers sets torch's default dtype for the whole process while it loads, and restores it afterwards.
+    """
+    half = tmp_path / "half"
+    prepare_base(settings(dtype="bfloat16"), collection(), half, seed=0)
+    shared = Retriever.from_pretrained(base, device="cpu")
+    texts = [" ".join(WORDS[: 1 + number % 4]) + f" {number}" for number in range(24)]
+    alone = {False: shared.encode_queries(texts), True: shared.encode_passages(texts)}
+    halves = Retriever.from_pretrained(half, device="cpu").encode_queries(texts)
+    loading = threading.Event()
+    loaded: list[Retriever] = []
+
+    def load() -> None:
+        while not loading.is_set():
+            loaded.append(Retriever.from_pretrained(half if len(loaded) % 2 else base, device="cpu"))
+
+    def encode(number: int) -> None:
+        passages = bool(number % 2)
+        way = shared.encode_passages if passages else shared.encode_queries
+        for _ in range(10):
+            np.testing.assert_array_equal(way(texts), alone[passages])
+
+    loaders = [threading.Thread(target=load) for _ in range(2)]
+    for loader in loaders:
+        loader.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(encode, range(8)))
+    finally:
+        loading.set()
+        for loader in loaders:
+            loader.join()
+    assert len(loaded) > 1
+    for one in loaded[:6]:
+        found = one.encode_queries(texts)
+        np.testing.assert_array_equal(found, halves if one.bundle.dtype == "bfloat16" else alone[False])
+    assert torch.get_default_dtype() == torch.float32

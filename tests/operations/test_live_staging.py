@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from llara_core.errors import ModelError
-from llara_core.operations.live import LiveError, LiveStore
+from llara_core.data.collection import Collection
+from llara_core.errors import DataError, ModelError
+from llara_core.operations.live import LiveError, LiveStore, Pair
+from llara_core.operations.live_staging import Staged, check_pair, stage
 from llara_core.operations.lock import Held, take
-from llara_core.retrieval.index import Index
+from llara_core.retrieval.index import Index, IndexSettings
 from tests.operations.live_stories import IDS, PASSAGES, REVISED, Recorder, other_bundle, serve, staged, whole
 from tests.oracles.fake_encoder import FakeEncoder
+from tests.oracles.tiny_collection import collection
 
 
 @pytest.fixture
@@ -127,3 +132,74 @@ def test_a_full_disk_loses_nothing(one: Path, store: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     assert whole(store) == name
     assert staged(store, one, "1", REVISED).how == "refreshed"
+
+
+def saved(folder: Path, grade: int = 1) -> Path:
+    """The passages as a saved collection with one judgement."""
+    texts = dict(zip(IDS, PASSAGES, strict=True))
+    return collection(texts, {"q": "matter 1"}, {"test": {"q": {"d1": grade}}}).save(folder)
+
+
+def with_texts(store: Path, bundle: Path, texts: Path) -> Staged:
+    return stage(
+        LiveStore(store), bundle, "1", IDS, PASSAGES, IndexSettings(kind="flat"), Recorder(), texts=texts
+    )
+
+
+def test_a_pair_holds_the_texts_it_was_made_of(one: Path, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "texts")
+    pair = with_texts(tmp_path / "store", one, folder).pair
+    assert pair.texts is not None
+    held = Collection.load(pair.texts)
+    assert list(held.corpus_ids) == IDS
+    assert held.passages == PASSAGES
+    assert held.judgements("test") == {"q": {"d1": 1}}
+    linked = (pair.texts / "corpus.arrow").stat().st_ino, (folder / "corpus.arrow").stat().st_ino
+    assert linked[0] == linked[1]  # no second copy of a corpus
+    assert Pair.read(pair.folder) == pair
+    check_pair(pair)
+
+
+def test_other_judgements_make_another_pair_that_encodes_nothing(one: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    first = with_texts(store, one, saved(tmp_path / "texts"))
+    LiveStore(store).cutover(first.pair, None, "the test says so")
+    assert with_texts(store, one, tmp_path / "texts").how == "unchanged"
+    second = with_texts(store, one, saved(tmp_path / "other", grade=2))
+    assert (second.how, second.counts["encoded"]) == ("refreshed", 0)
+    assert second.pair.answers_as(first.pair)
+    # What was rolled back for its answers does not come back with other judgements.
+    LiveStore(store).cutover(second.pair, first.pair.name, "the test says so")
+    LiveStore(store).rollback("bad answers")
+    third = with_texts(store, one, saved(tmp_path / "third", grade=3))
+    with pytest.raises(LiveError, match="bad answers"):
+        LiveStore(store).cutover(third.pair, first.pair.name, "the test says so")
+
+
+def test_a_pair_without_texts_is_read_as_it_was(store: Path) -> None:
+    pair = LiveStore(store).current()
+    assert pair is not None
+    assert pair.texts is None
+    facts = json.loads((pair.folder / "pair.json").read_text(encoding="utf-8"))
+    del facts["collection"]  # as it was written before there were texts
+    (pair.folder / "pair.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert Pair.read(pair.folder) == pair
+    check_pair(pair)
+
+
+@pytest.mark.parametrize("damage", ["gone", "other", "judgements"])
+def test_damaged_texts_are_found_and_the_pair_is_made_again(one: Path, tmp_path: Path, damage: str) -> None:
+    store, folder = tmp_path / "store", saved(tmp_path / "texts")
+    pair = with_texts(store, one, folder).pair
+    assert pair.texts is not None
+    shutil.rmtree(pair.texts)  # the files are shared with the source, so they are replaced and not changed
+    if damage == "other":
+        texts = dict(zip(IDS, REVISED, strict=True))
+        collection(texts, {"q": "matter 1"}, {"test": {"q": {"d1": 1}}}).save(pair.texts)
+    elif damage == "judgements":
+        saved(pair.texts, grade=3)
+    with pytest.raises(DataError):
+        check_pair(pair)
+    again = with_texts(store, one, folder)
+    assert again.how == "built"
+    check_pair(again.pair)

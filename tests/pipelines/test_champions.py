@@ -4,7 +4,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
+from llara_core.config import TrainingSettings
 from pipelines import champions
 
 
@@ -48,3 +50,21 @@ def test_folders_that_were_only_fetched_are_not_linked(local: Path, tmp_path: Pa
     assert champions.search_command("one", outside, inside) is None
     assert champions.search_command("one", inside, outside) is None
     assert not (local / "champions").exists()
+
+
+def test_the_usual_champion_is_served_from_the_live_store(
+    local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(local.parent)
+    root = Path(champions.__file__).parents[1]
+    indexing = yaml.safe_load((root / "configs" / "indexing.yaml").read_text())["parameters"]
+    values = yaml.safe_load((root / indexing["training"]).read_text())["parameters"]
+    training = TrainingSettings.parse(values, "parameters")
+    usual = training.registry.model_name, str(training.collection.source)
+    words = shlex.split(champions.serve_command(*usual))
+    assert Path(words[0]).name == "llara" and words[1:] == ["serve"]
+    other = shlex.split(champions.serve_command("llara-retriever", "scifact"))
+    assert other[1:] == [
+        "serve", "--model", "a state/champions/llara-retriever/model",
+        "--data", "a state/champions/llara-retriever/collection",
+    ]  # fmt: skip

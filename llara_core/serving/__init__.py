@@ -1,0 +1,1 @@
+"""A registered model at work: over HTTP, with the index and the texts that belong to it."""
