@@ -59,13 +59,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
 
     Without options: what `make run` has made champion. Where it has no index yet, one is made first.
     """
-    missing = [one for one in _NEEDED if importlib.util.find_spec(one) is None]
-    if missing:
-        raise MissingDependencyError(f"llara serve needs {', '.join(missing)}: pip install 'llara[serve]'")
-    if model is None and (index is not None or data is not None):
-        raise ConfigError("--index and --data belong to --model; a live store holds its own")
-    if model is not None and store is not None:
-        raise ConfigError("give --model or --store, not both")
+    _check(model, store, alone=index is None and data is None)
     settings, keys = _settings(config), _keys(api_key_env)
     from llara_core.serving.server import bind
 
@@ -77,6 +71,22 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             from llara_core.serving.champion import StoreSource
 
             _run(StoreSource(live, device), live, listening, settings, keys, device)
+
+
+def _check(model: Path | None, store: Path | None, *, alone: bool) -> None:
+    """Refuse options that contradict each other, and a machine without the extra.
+
+    Raises:
+        MissingDependencyError: names the extra.
+        ConfigError: says which options.
+    """
+    missing = [one for one in _NEEDED if importlib.util.find_spec(one) is None]
+    if missing:
+        raise MissingDependencyError(f"llara serve needs {', '.join(missing)}: pip install 'llara[serve]'")
+    if model is None and not alone:
+        raise ConfigError("--index and --data belong to --model; a live store holds its own")
+    if model is not None and store is not None:
+        raise ConfigError("give --model or --store, not both")
 
 
 def _settings(config: Path | None) -> ServingSettings:
@@ -176,13 +186,8 @@ def _run(
 
         torch.set_num_threads(settings.threads)
     service = Service(Champion(source, settings.switch), settings)
-    systems = Systems(
-        lambda: service.champion.current,
-        live,
-        _cache() / "bm25",
-        settings.page,
-        lambda pair: open_pair(pair, device),
-    )
+    champion, opened = service.champion, lambda pair: open_pair(pair, device)
+    systems = Systems(lambda: champion.current, live, _cache() / "bm25", settings.page, opened)
     page = SearchPage(systems, settings.page)
     shown = settings.page.enabled
     app = create_app(

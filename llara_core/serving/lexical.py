@@ -116,8 +116,10 @@ class LexicalIndexes:
         with self._lock:
             if self._closed:
                 return
+            # A session of its own: Ctrl-C at the terminal is for the service, which then ends its child.
             self._child = subprocess.Popen(  # noqa: S603 - ourselves
                 command,
+                start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -10,6 +10,7 @@ from llara_core.evaluation_settings import EvaluationSettings
 from llara_core.indexing_settings import IndexingSettings
 from llara_core.operations_settings import OperationsSettings
 from llara_core.retraining_settings import RetrainingSettings
+from llara_core.serving_settings import ServingSettings
 from llara_core.settings import load_yaml
 from pipelines import run_configuration
 
@@ -54,6 +55,8 @@ def test_committed_configurations_are_valid(path: Path) -> None:
 
     if path.stem == "operations":
         OperationsSettings.load(path)  # of every pipeline: no run configuration
+    elif path.stem == "serving":
+        ServingSettings.parse(load_yaml(path), str(path))  # of `llara serve`
     elif path.stem == "indexing":
         run_configuration.check(path, indexing.STEPS, IndexingSettings)
     elif path.stem == "retraining":
