@@ -9,10 +9,6 @@ import os
 
 from fastapi import FastAPI
 from pydantic import BaseModel
-from sentence_transformers import SentenceTransformer
-
-app = FastAPI()
-model = SentenceTransformer(os.environ["LLARA_PLAIN"], device="cpu")
 
 
 class Query(BaseModel):
@@ -21,13 +17,19 @@ class Query(BaseModel):
     text: str
 
 
-@app.post("/embed")
-def embed(query: Query) -> dict[str, list[float]]:
-    """Its vector."""
-    return {"vector": model.encode_query(query.text, show_progress_bar=False).tolist()}
+def create() -> FastAPI:
+    """The application, its model loaded."""
+    from sentence_transformers import SentenceTransformer
 
+    app = FastAPI()
+    model = SentenceTransformer(os.environ["LLARA_PLAIN"], device="cpu")
 
-@app.get("/ready")
-def ready() -> dict[str, bool]:
-    """The model is there."""
-    return {"ready": True}
+    @app.post("/embed")
+    def embed(query: Query) -> dict[str, list[float]]:
+        return {"vector": model.encode_query(query.text, show_progress_bar=False).tolist()}
+
+    @app.get("/ready")
+    def ready() -> dict[str, bool]:
+        return {"ready": True}
+
+    return app

@@ -192,7 +192,8 @@ def start(task: Task, name: str, cores: set[int], threads: int, workers: int) ->
     cli = ["-m", "llara_core.cli", "serve", "--port", str(port), "--model", str(task.base)]
     mlflow = ["-m", "mlflow", "models", "serve", "-m", "models:/served@champion", "--env-manager", "local"]
     mlflow += ["-h", "127.0.0.1", "-p", str(port), "--workers", "1" if name == MLFLOW else str(workers)]
-    uvicorn = ["-m", "uvicorn", "--port", str(port), "--app-dir", str(here), "serving_plain:app"]
+    uvicorn = ["-m", "uvicorn", "--port", str(port), "--app-dir", str(here)]
+    uvicorn += ["--factory", "serving_plain:create"]
     empty = [str(here / "serving_client.py"), "--empty", str(port)]
     commands: Mapping[str, list[str]] = {
         "ours": [*cli, "--data", str(task.data[1])],

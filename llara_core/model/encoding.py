@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from llara_core.model.last_layer import SlotRows
+
+Rows = list[NDArray[np.int32]]
 
 
 def pad_rows(rows: Sequence[Any], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -79,3 +84,20 @@ def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> list[list
         else:
             batches.append([row])
     return batches
+
+
+def in_advance(
+    blocks: Iterable[Sequence[str]], work: Callable[[Sequence[str]], tuple[Rows, int]], ahead: int
+) -> Iterator[tuple[Rows, int]]:
+    """The work's results in order, ``ahead`` of them computed beside what is done with the current one."""
+    if not ahead:
+        yield from map(work, blocks)
+        return
+    waiting: deque[Future[tuple[Rows, int]]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for block in blocks:
+            waiting.append(pool.submit(work, block))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

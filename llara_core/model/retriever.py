@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from llara_core.errors import ModelError
 from llara_core.model.backbone import choose_device, decoder_of
 from llara_core.model.bundle import Bundle, read_bundle
 from llara_core.model.encoded import Counted, Encoded, Tally, check_finite
-from llara_core.model.encoding import embed, pad_rows, token_budget_batches
+from llara_core.model.encoding import Rows, embed, in_advance, pad_rows, token_budget_batches
 from llara_core.model.last_layer import SlotRows, sees_no_padding, slots_only
 from llara_core.model.prompts import Kind
 from llara_core.model.registries import Source, fetch
@@ -36,7 +34,6 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 # who computes the others.
 TEXTS_AT_A_TIME = 16384
 _TOKENISED_AT_ONCE = 1024  # texts; Python's lists of ids take nine times the memory of the arrays kept
-Rows = list[NDArray[np.int32]]
 PLURAL: dict[Kind, str] = {"query": "queries", "passage": "passages"}
 OnTexts = Callable[[int], None]
 
@@ -199,7 +196,7 @@ class Retriever:
         device, budget = self._decoder.device, batch_tokens or self.batch_tokens
         # A GPU must not wait for the tokenizer; a CPU has nothing to spare beside the model.
         ahead = 1 if device.type == "cuda" else 0
-        for rows, cut in _in_advance(blocks, lambda texts: self._tokenised(texts, kind), ahead):
+        for rows, cut in in_advance(blocks, lambda texts: self._tokenised(texts, kind), ahead):
             tally = Tally(len(rows), cut, sum(map(len, rows)))
             yield Encoded(self._embed_block(rows, budget, tally, on_texts or _ignore), tally)
 
@@ -283,23 +280,6 @@ def _plain(texts: Sequence[str] | Sequence[Mapping[str, str]]) -> list[str]:
         one if isinstance(one, str) else passage_text(one.get("title") or "", one.get("text") or "")
         for one in texts
     ]
-
-
-def _in_advance(
-    blocks: Iterable[Sequence[str]], work: Callable[[Sequence[str]], tuple[Rows, int]], ahead: int
-) -> Iterator[tuple[Rows, int]]:
-    """The work's results in order, ``ahead`` of them computed beside what is done with the current one."""
-    if not ahead:
-        yield from map(work, blocks)
-        return
-    waiting: deque[Future[tuple[Rows, int]]] = deque()
-    with ThreadPoolExecutor(1) as pool:
-        for block in blocks:
-            waiting.append(pool.submit(work, block))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 @contextmanager

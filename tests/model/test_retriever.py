@@ -121,10 +121,10 @@ def test_tokenising_in_advance_changes_nothing() -> None:
 
     blocks = [[str(number)] for number in range(7)]
     for ahead in (0, 1, 3):
-        found = [int(rows[0][0]) for rows, _ in module._in_advance(iter(blocks), work, ahead)]
+        found = [int(rows[0][0]) for rows, _ in module.in_advance(iter(blocks), work, ahead)]
         assert found == list(range(7))
     assert len(done) == 21
-    assert list(module._in_advance(iter([]), work, 1)) == []
+    assert list(module.in_advance(iter([]), work, 1)) == []
 
 
 def test_a_broken_model_is_named_by_the_row(base: Path) -> None:
