@@ -79,6 +79,7 @@ bench: setup  ## measure against peers, and write docs/results/
 	@$(BIN)/python benchmarks/duplicates.py
 	@$(BIN)/python benchmarks/leaks.py
 	@$(BIN)/python benchmarks/gate.py
+	@$(BIN)/python benchmarks/serving.py
 
 bench-gate: setup  ## does the promotion gate decide rightly? planted challengers, five minutes
 	@$(BIN)/python benchmarks/gate.py $(ARGS)
@@ -109,7 +110,7 @@ constraints: setup  ## write constraints.txt anew from the environment
 clean:  ## remove what runs and tests made (.local, caches); the environment stays
 	@echo "make: removing .local and the caches"
 	@rm -rf .local .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
-	@find llara_core steps pipelines tests tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find llara_core llara_mlflow steps pipelines tests tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 clean-all: clean  ## the environment too
 	@rm -rf $(VENV)
