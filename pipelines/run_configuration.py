@@ -15,6 +15,7 @@ import yaml
 
 from llara_core.errors import ConfigError
 from llara_core.settings import Settings, load_yaml, nearest
+from pipelines import kubernetes_check
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
@@ -32,7 +33,8 @@ def check(
         settings_type: what the pipeline is told by, e.g. ``TrainingSettings``.
 
     Raises:
-        ConfigError: the file is missing or broken, or a key, step or setting is unknown.
+        ConfigError: the file is missing or broken, a key, step or setting is unknown, or what it says to
+            Kubernetes cannot work.
     """
     from pydantic import ValidationError
     from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
@@ -50,6 +52,7 @@ def check(
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {place}: got {first['input']!r}; {first['msg']}") from None
+    kubernetes_check.check(values, path)
     return settings
 
 
