@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -24,8 +23,12 @@ def versions() -> list[str]:
 
 
 def defaulted(manifest: Object) -> Object:
-    """A copy with the one default filled in that the server knows and the schemas before 1.35 miss."""
-    one = copy.deepcopy(manifest)
+    """A copy as the server would keep it: without nulls, and with the default that older schemas miss.
+
+    A null is no value to the server. ZenML writes some, with names that no schema knows, where it merges a
+    container's security context.
+    """
+    one: Object = _without_nulls(manifest)
     spec = one.get("spec") or {}
     job = (spec.get("jobTemplate") or {}).get("spec") or spec
     for rule in (job.get("podFailurePolicy") or {}).get("rules") or ():
@@ -34,14 +37,20 @@ def defaulted(manifest: Object) -> Object:
     return one
 
 
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
 def complaints(manifest: Object) -> list[str]:
     """What is wrong with a manifest, in any of the versions: unknown keys, wrong types, bad quantities."""
     import kubernetes_validate
 
-    found = []
+    found, kept = [], defaulted(manifest)
     for version in versions():
         try:
-            kubernetes_validate.validate(defaulted(manifest), version, strict=True)
+            kubernetes_validate.validate(kept, version, strict=True)
         except kubernetes_validate.ValidationError as error:
             found.append(f"{version}: {'.'.join(str(part) for part in error.path)}: {error.message}")
         except kubernetes_validate.SchemaNotFoundError as error:

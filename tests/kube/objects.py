@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "selfsubjectaccessreviews": ("authorization.k8s.io/v1", "SelfSubjectAccessReview"),
     "storageclasses": ("storage.k8s.io/v1", "StorageClass"),
 }
+_WITH_STATUS = {"jobs", "cronjobs", "pods"}
 _ADDRESS = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?"
     r"/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<subresource>[a-z]+))?"
@@ -116,6 +117,8 @@ class Objects:
         with self._lock:
             one = copy.deepcopy(value)
             one["apiVersion"], one["kind"] = KINDS[resource]
+            if resource in _WITH_STATUS:  # clients take it for granted
+                one.setdefault("status", {})
             metadata = one.setdefault("metadata", {})
             metadata.setdefault("name", f"{metadata.get('generateName') or ''}{uuid.uuid4().hex[:5]}")
             key = (resource, namespace, metadata["name"])

@@ -15,11 +15,11 @@ def main() -> None:
     """Run the module that the pod's command names."""
     name = os.environ["HOSTNAME"]
     socket.gethostname = lambda: name
-    from kubernetes.config import incluster_config
+    if (account := os.environ.pop("POD_SERVICE_ACCOUNT", None)) is not None:
+        from kubernetes.config import incluster_config
 
-    account = os.environ.pop("POD_SERVICE_ACCOUNT")
-    incluster_config.SERVICE_TOKEN_FILENAME = f"{account}/token"
-    incluster_config.SERVICE_CERT_FILENAME = f"{account}/ca.crt"
+        incluster_config.SERVICE_TOKEN_FILENAME = f"{account}/token"
+        incluster_config.SERVICE_CERT_FILENAME = f"{account}/ca.crt"
     sys.argv = sys.argv[2:]
     sys.path[0] = str(Path.cwd())  # as `python -m` has it
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

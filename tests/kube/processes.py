@@ -91,19 +91,25 @@ class Processes:
         return {"phase": phase, "containerStatuses": [container_status(state, container["image"])]}
 
     def _variables(self, pod: Object, container: Object, home: Path) -> dict[str, str]:
-        namespace = pod["metadata"]["namespace"]
-        account = self._account(pod["spec"].get("serviceAccountName") or "default")
-        values = {
-            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home), "TMPDIR": str(home),
-            "HOSTNAME": pod["metadata"]["name"], "POD_SERVICE_ACCOUNT": str(account), **self._environment,
-        }  # fmt: skip
+        namespace, spec = pod["metadata"]["namespace"], pod["spec"]
+        told: dict[str, str] = {}
         for source in container.get("envFrom") or ():
             if (named := source.get("secretRef")) is not None:
-                values |= self._secret(namespace, named["name"])
+                told |= self._secret(namespace, named["name"])
         for one in container.get("env") or ():
-            values[one["name"]] = self._value(one, pod)
+            told[one["name"]] = self._value(one, pod)
         mounts = _mounts(pod, container, self._folder, home)
-        return {name: _in_folder(value, mounts) for name, value in values.items()}
+        values = {
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home),
+            "TMPDIR": str(mounts.get("/tmp", home)), "HOSTNAME": pod["metadata"]["name"],
+        }  # fmt: skip
+        if spec.get("automountServiceAccountToken", True):
+            values["POD_SERVICE_ACCOUNT"] = str(self._account(spec.get("serviceAccountName") or "default"))
+        return {
+            **values,
+            **self._environment,
+            **{name: _in_folder(one, mounts) for name, one in told.items()},
+        }
 
     def _value(self, one: Object, pod: Object) -> str:
         if "valueFrom" not in one:

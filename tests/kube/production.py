@@ -1,0 +1,170 @@
+"""Production mode on loopback: everything a pod reaches is a service, and nothing is a path of this machine.
+
+A ZenML server with a service account, artifacts and data in S3, MLflow behind a server, and the cluster of
+the tests, whose pods are processes. What a person does first is done by the commands of
+``docs/kubernetes.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.conftest import write_tiny_beir
+from tests.kube import services
+from tests.kube.cluster import CONTEXT, Cluster
+
+ROOT = services.ROOT
+NAMESPACE = "llara"
+STACK = "llara-kubernetes"
+PASSWORD = "planted-zenml-password"
+IMAGE = f"registry.example.com/llara@sha256:{'a' * 64}"
+_SERVICE_ACCOUNT = """
+from zenml.client import Client
+client = Client()
+account = client.create_service_account("llara")
+print(client.create_api_key(account.id, "tests").key)
+"""
+
+
+@dataclass(frozen=True)
+class Production:
+    """The set-up, and a person's machine that works with it."""
+
+    folder: Path
+    cluster: Cluster
+    store: services.Store
+    api_key: str
+    values: Path  # the environment file of `make stack-kubernetes`
+    open: Mapping[str, str]
+
+    def environment(self) -> dict[str, str]:
+        """Of the person's shell, after ``source .local/kubernetes.env``."""
+        return {
+            **services.plain_environment(), **self.open, "ZENML_STORE_API_KEY": self.api_key,
+            "KUBECONFIG": str(self.cluster.kubeconfig), "LLARA_LOCAL": str(self.folder / "local"),
+            "HOME": str(self.folder), "ZENML_ANALYTICS_OPT_IN": "false",
+        }  # fmt: skip
+
+    def run(self, *words: str, seconds: float, log: str | None = None) -> str:
+        """Run ``python -m WORDS`` on the person's machine; returns what it printed.
+
+        Raises:
+            AssertionError: it failed, or took too long; shows the end of what it printed.
+        """
+        file = self.folder / f"{log or words[0].replace('.', '-')}.log"
+        with file.open("wb") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *words], cwd=ROOT, env=self.environment(), stdout=sink,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        try:
+            code = process.wait(seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said = file.read_text(errors="replace")
+        assert code == 0, f"{words}: exit code {code}\n{said[-6000:]}"
+        return said
+
+    def ask(self, program: str, seconds: float = 120) -> Any:
+        """Run a program there and return the JSON that it prints last."""
+        done = subprocess.run(
+            [sys.executable, "-c", f"from pipelines import environment; environment.apply()\n{program}"],
+            cwd=ROOT, env=self.environment(), capture_output=True, text=True, timeout=seconds, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def pods(self, step: str) -> list[dict[str, Any]]:
+        """The pods that a step has had, oldest first."""
+        return [
+            one
+            for one in self.cluster.objects.list("pods", NAMESPACE)
+            if one["metadata"]["labels"].get("step_name") == step
+        ]
+
+
+@contextmanager
+def production(folder: Path) -> Iterator[Production]:
+    """Set it all up; takes about a minute and a half, and ends every process that it started."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        store = stack.enter_context(services.s3(folder))
+        _upload(write_tiny_beir(folder / "tiny"), store)
+        mlflow = stack.enter_context(services.mlflow_server(folder, store))
+        zenml = stack.enter_context(services.zenml_server(folder, PASSWORD))
+        # What an image brings along; the rest must come from the manifests.
+        brought = {"OMP_NUM_THREADS": "1", "ZENML_ANALYTICS_OPT_IN": "false", "PYTHONUNBUFFERED": "1"}
+        cluster = stack.enter_context(Cluster(folder / "cluster", processes=True, environment=brought))
+        told = {
+            "ZENML_STORE_URL": zenml, "LLARA_KUBE_CONTEXT": CONTEXT, "LLARA_KUBE_NAMESPACE": NAMESPACE,
+            "LLARA_REGISTRY": "registry.example.com", "LLARA_IMAGE": IMAGE, "LLARA_IMAGE_BUILDER": "kaniko",
+            "LLARA_ARTIFACTS": "s3://llara/zenml", "LLARA_S3_ENDPOINT": store.url,
+            "LLARA_S3_REGION": services.REGION, "MLFLOW_TRACKING_URI": mlflow, "LLARA_COLLECTION": "s3://llara/data/tiny",
+        }  # fmt: skip
+        secret = {
+            "ZENML_STORE_API_KEY": _service_account(folder, zenml),
+            "LLARA_S3_KEY": store.key, "LLARA_S3_SECRET": store.secret,
+            "MLFLOW_TRACKING_TOKEN": "planted-mlflow-token",
+        }  # fmt: skip
+        values = folder / "kubernetes.env"
+        values.write_text("".join(f"{name}={value}\n" for name, value in {**told, **secret}.items()))
+        made = Production(folder, cluster, store, secret["ZENML_STORE_API_KEY"], values, told)
+        made.run("pipelines.kubernetes_stack", "--env", str(values), seconds=180)
+        yield made
+
+
+def tiny_profile(folder: Path, name: str = "gpu-1") -> Path:
+    """A profile of ours with the parameters of ``configs/tiny.yaml``: all the rest is as committed."""
+    profile = yaml.safe_load((ROOT / "configs" / "kubernetes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    tiny = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text(encoding="utf-8"))
+    profile["parameters"] = tiny["parameters"] | {
+        "collection": {"source": "${LLARA_COLLECTION}", "name": "tiny"},
+        "registry": profile["parameters"].get("registry", {}),
+    }
+    # A cluster is asked every ten seconds; this one has less to do.
+    profile["settings"]["orchestrator.kubernetes"]["job_monitoring_interval"] = 1
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(profile, sort_keys=False), encoding="utf-8")
+    return file
+
+
+def _service_account(folder: Path, zenml: str) -> str:
+    environment = services.plain_environment() | {
+        "ZENML_STORE_URL": zenml, "ZENML_STORE_USERNAME": "default", "ZENML_STORE_PASSWORD": PASSWORD,
+        "ZENML_CONFIG_PATH": str(folder / "admin"), "ZENML_ANALYTICS_OPT_IN": "false",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", _SERVICE_ACCOUNT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _upload(collection: Path, store: services.Store) -> None:
+    import boto3
+
+    client = boto3.client(
+        "s3", endpoint_url=store.url, aws_access_key_id=store.key, aws_secret_access_key=store.secret,
+        region_name=services.REGION,
+    )  # fmt: skip
+    for file in collection.rglob("*"):
+        if file.is_file():
+            client.upload_file(str(file), "llara", f"data/tiny/{file.relative_to(collection).as_posix()}")
