@@ -1,0 +1,251 @@
+"""Why a run on Kubernetes failed, in words: what Jobs, pods and events say, and what to do about it.
+
+ZenML writes the cause into the log of the orchestrator's pod, or nowhere: a pod that never starts is no error
+to it, and a run whose steps failed ends like one that went well. Source: issue 8, point 6.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_TIMEOUT = (
+    20  # seconds that one question to the API server may take; it is asked when something is wrong already
+)
+_LOG_LINES = 400  # of the orchestrator's pod; a refusal stands in its last ones
+_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_TOLD = (403, 409, 422)  # answers that another try does not change
+_CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_REFUSED = re.compile(r"HTTP response body: (\{.*\})")
+_STEP_FAILED = re.compile(r"Job for step `?([^`\s]+)`? failed: (.+)")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why something did not go on.
+
+    Args:
+        what: step, or the orchestrator.
+        reason: Kubernetes' own word, e.g. ``OOMKilled``.
+        words: what happened and what to do.
+    """
+
+    what: str
+    reason: str
+    words: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.what}: {self.words}"
+
+
+def of_run(core: Any, batch: Any, namespace: str, run_id: str) -> list[Cause]:
+    """The causes that the cluster still knows; [] where nothing failed or nothing is left of it.
+
+    Args:
+        core: ``CoreV1Api`` of the Kubernetes client.
+        batch: ``BatchV1Api``.
+        namespace: of the runs.
+        run_id: of ZenML.
+
+    Raises:
+        kubernetes.client.ApiException, urllib3 errors: the API server refuses or does not answer.
+    """
+    jobs = _listed(batch.list_namespaced_job, namespace, f"run_id={run_id}")
+    found: list[Cause] = []
+    for job in jobs:
+        if _condition(job, "Complete") is None:
+            pods = _listed(core.list_namespaced_pod, namespace, f"job-name={job['metadata']['name']}")
+            found += of_job(job, pods, _events(core, namespace, job, pods))
+    orchestrators = [one for one in jobs if _step(one) is None]
+    for job in orchestrators:
+        for pod in _listed(core.list_namespaced_pod, namespace, f"job-name={job['metadata']['name']}"):
+            found += of_log(_log(core, namespace, pod["metadata"]["name"]), {one.what for one in found})
+    return list(dict.fromkeys(found))
+
+
+def of_job(
+    job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]] = ()
+) -> list[Cause]:
+    """The causes of one Job that has not come to a good end.
+
+    Args:
+        job: as the API gives it.
+        pods: of the Job; the newest says most.
+        events: about the Job or its pods.
+    """
+    what = f"step {step}" if (step := _step(job)) else "the orchestrator"
+    newest = sorted(pods, key=lambda one: str(one["metadata"].get("creationTimestamp")))[-1:]
+    found = [cause for pod in newest for cause in _of_pod(what, pod)]
+    failed = _condition(job, "Failed")
+    if failed is not None and failed.get("reason") == "DeadlineExceeded":
+        words = "ran longer than active_deadline_seconds allows; raise it, or look why it took so long"
+        found.append(Cause(what, "DeadlineExceeded", words))
+    elif failed is not None and not found:
+        said = failed.get("message") or failed.get("reason") or "Kubernetes does not say why"
+        found.append(Cause(what, str(failed.get("reason")), f"its Job failed: {said}"))
+    if not pods:
+        found += [
+            Cause(
+                what,
+                "FailedCreate",
+                f"no pod could be made: {one.get('message')}; {_advice(one.get('message'))}",
+            )
+            for one in events
+            if one.get("reason") == "FailedCreate"
+        ][-1:]
+    return found
+
+
+def _of_pod(what: str, pod: Mapping[str, Any]) -> Iterable[Cause]:
+    status, name = pod.get("status") or {}, pod["metadata"]["name"]
+    for one in status.get("conditions") or ():
+        if one["type"] == "DisruptionTarget" and one["status"] == "True":
+            told = status.get("message") or one.get("message") or ""
+            reason = status.get("reason") or one.get("reason") or "DisruptionTarget"
+            yield Cause(what, reason, _disrupted(name, reason, told))
+            return
+        if one["type"] == "PodScheduled" and one["status"] == "False":
+            yield Cause(
+                what, "Unschedulable",
+                f"no node fits: {one.get('message')}; compare requests, node_selectors and tolerations with "
+                "the nodes (`kubectl describe nodes`), or wait for the autoscaler",
+            )  # fmt: skip
+    for container in status.get("containerStatuses") or ():
+        yield from _of_container(what, pod, container)
+
+
+def _of_container(what: str, pod: Mapping[str, Any], container: Mapping[str, Any]) -> Iterable[Cause]:
+    state, name = container.get("state") or {}, pod["metadata"]["name"]
+    if waiting := state.get("waiting"):
+        reason, said = waiting.get("reason") or "", waiting.get("message") or ""
+        image = container.get("image") or pod["spec"]["containers"][0].get("image")
+        if reason in _IMAGE:
+            words = (
+                f"the image {image} cannot be pulled ({reason}: {said}); is it there, may the service "
+                "account pull it (image_pull_secrets), is it built for the nodes' processors?"
+            )
+            yield Cause(what, reason, words)
+        elif reason in _CONFIGURATION:
+            yield Cause(what, reason, f"the container cannot be made ({said}); a Secret or volume is missing")
+    terminated = state.get("terminated") or {}
+    if terminated.get("reason") == "OOMKilled":
+        limit = _limit(pod, container["name"])
+        words = (
+            f"its memory limit{limit} was reached and the kernel killed it (OOMKilled); raise "
+            "resources.limits.memory (shared memory counts too), or lower micro_batch_tokens"
+        )
+        yield Cause(what, "OOMKilled", words)
+    elif terminated.get("exitCode"):
+        words = f"ended with exit code {terminated['exitCode']}; its own message: kubectl logs {name}"
+        yield Cause(what, f"exit {terminated['exitCode']}", words)
+
+
+def _disrupted(pod: str, reason: str, said: str) -> str:
+    what = {
+        "Evicted": "was evicted by the kubelet",
+        "TerminationByKubelet": "was evicted by the kubelet",
+        "PreemptionByScheduler": "had to make room for a pod of higher priority",
+        "DeletionByTaintManager": "lost its node (it no longer answers)",
+        "DeletionByPodGC": "lost its node (it is gone)",
+        "EvictionByEvictionAPI": "was moved off its node, which is being drained",
+    }.get(reason, "was taken away")
+    return (
+        f"pod {pod} {what} ({reason}: {said}); such pods are started again as often as `retry` allows, and "
+        "training goes on from its last checkpoint: raise retry.max_retries, or use nodes that stay"
+    )
+
+
+def _limit(pod: Mapping[str, Any], container: str) -> str:
+    for one in pod["spec"]["containers"]:
+        if one["name"] == container:
+            limit = ((one.get("resources") or {}).get("limits") or {}).get("memory")
+            return f" of {limit}" if limit else ""
+    return ""
+
+
+def of_log(log: str, known: Collection[str] = ()) -> list[Cause]:
+    """What the log of the orchestrator's pod tells that the cluster has forgotten.
+
+    Jobs that ZenML gave up it has also removed, and one that the API server refused was never there.
+
+    Args:
+        log: as it was printed.
+        known: whose causes are told already.
+    """
+    text, found = _COLOURS.sub("", log), []
+    for match in _REFUSED.finditer(text):
+        try:
+            said = json.loads(match[1])
+        except json.JSONDecodeError:  # cut off
+            continue
+        if said.get("code") in _TOLD:
+            words = f"the API server refused: {said.get('message')}; {_advice(said.get('message'))}"
+            found.append(Cause("the orchestrator", str(said.get("reason")), words))
+    for match in _STEP_FAILED.finditer(text):
+        what = f"step {match[1]}"
+        if what not in known:
+            found.append(Cause(what, "JobFailed", match[2].strip()))
+    return found
+
+
+def _advice(message: str | None) -> str:
+    said = message or ""
+    if "exceeded quota" in said:
+        return "wait until other runs have ended, or raise the ResourceQuota of the namespace"
+    if " cannot " in said:
+        return "give the service account that permission (deploy/kubernetes/base has all that is needed)"
+    if "already exists" in said:
+        return "an earlier answer of it was lost; run the same command again"
+    return "mend the setting that it names"
+
+
+def _step(job: Mapping[str, Any]) -> str | None:
+    step: str | None = (job["metadata"].get("labels") or {}).get("step_name")
+    return step
+
+
+def _condition(job: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    for one in (job.get("status") or {}).get("conditions") or ():
+        if one["type"] == kind and one["status"] == "True":
+            found: Mapping[str, Any] = one
+            return found
+    return None
+
+
+def _listed(ask: Any, namespace: str, labels: str) -> list[dict[str, Any]]:
+    """Objects as plain JSON: the client's own classes refuse what newer servers write."""
+    answer = ask(namespace, label_selector=labels, _request_timeout=_TIMEOUT, _preload_content=False)
+    items: list[dict[str, Any]] = json.loads(answer.data)["items"]
+    return items
+
+
+def _events(
+    core: Any, namespace: str, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Events about a Job that has no pod; only there they say more than the pods."""
+    if pods:
+        return []
+    answer = core.list_namespaced_event(
+        namespace, field_selector=f"involvedObject.name={job['metadata']['name']}", _request_timeout=_TIMEOUT,
+        _preload_content=False,
+    )  # fmt: skip
+    items: list[Mapping[str, Any]] = json.loads(answer.data)["items"]
+    return items
+
+
+def _log(core: Any, namespace: str, pod: str) -> str:
+    from kubernetes.client import ApiException
+
+    try:
+        answer = core.read_namespaced_pod_log(
+            pod, namespace, tail_lines=_LOG_LINES, _request_timeout=_TIMEOUT, _preload_content=False
+        )
+    except ApiException:  # the pod has not begun, or is gone
+        return ""
+    text: str = answer.data.decode(errors="replace")
+    return text
