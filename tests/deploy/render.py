@@ -1,6 +1,6 @@
 """What ``kubectl apply -k`` would send: the part of Kustomize that deploy/kubernetes uses, and no more.
 
-Known: resources, namespace, labels without selectors, images, and JSON patches by kind and name. Anything else
+Known: resources, namespace, labels without selectors, images, and JSON patches by kind and name. All else
 in a kustomization is refused, so that nothing is left out unseen. Where kubectl is, a test compares the two.
 """
 
