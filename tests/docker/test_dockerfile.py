@@ -1,4 +1,4 @@
-"""docker/Dockerfile, read as Docker does: what it copies exists, what it installs is pinned, nobody is root."""
+"""docker/Dockerfile, read as Docker does: all it copies exists, all it installs is pinned, nobody is root."""
 
 from __future__ import annotations
 
