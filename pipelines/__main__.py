@@ -204,10 +204,10 @@ def _pipeline(kind: str) -> tuple[Any, Any]:
         return RETRAINING_STEPS, retraining_pipeline
     if kind != "adaptation":
         raise ConfigError(f"no pipeline is called {kind!r}")
-    from pipelines.adaptation import STEPS as ADAPTATION_STEPS
     from pipelines.adaptation import adaptation_pipeline
+    from pipelines.adaptation import step_names as adaptation_step_names
 
-    return ADAPTATION_STEPS, adaptation_pipeline
+    return adaptation_step_names, adaptation_pipeline
 
 
 def _stack() -> None:
