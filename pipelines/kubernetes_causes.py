@@ -17,9 +17,12 @@ _TIMEOUT = (
 )
 _LOG_LINES = 400  # of the orchestrator's pod; a refusal stands in its last ones
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
-_TOLD = (403, 409, 422)  # answers that another try does not change
 _CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-_REFUSED = re.compile(r"HTTP response body: (\{.*\})")
+_ANSWER = re.compile(r"HTTP response body: (?P<body>\{.*\})|(?P<late>Read timed out)")
+_NOT_STARTED = re.compile(
+    r"Node `?([^`\s]+)`? failed to start\.(.*?)(?=\nNode |\nSkipping node|\nThe following steps|\Z)",
+    re.DOTALL,
+)
 _STEP_FAILED = re.compile(r"Job for step `?([^`\s]+)`? failed: (.+)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -93,7 +96,7 @@ def of_job(
             Cause(
                 what,
                 "FailedCreate",
-                f"no pod could be made: {one.get('message')}; {_advice(one.get('message'))}",
+                f"no pod could be made: {one.get('message')}; {_advice(str(one.get('message')))}",
             )
             for one in events
             if one.get("reason") == "FailedCreate"
@@ -178,30 +181,43 @@ def of_log(log: str, known: Collection[str] = ()) -> list[Cause]:
         known: whose causes are told already.
     """
     text, found = _COLOURS.sub("", log), []
-    for match in _REFUSED.finditer(text):
-        try:
-            said = json.loads(match[1])
-        except json.JSONDecodeError:  # cut off
-            continue
-        if said.get("code") in _TOLD:
-            words = f"the API server refused: {said.get('message')}; {_advice(said.get('message'))}"
-            found.append(Cause("the orchestrator", str(said.get("reason")), words))
+    for match in _NOT_STARTED.finditer(text):
+        # Each try left its answer in the log; the last one's traceback may be folded to a terminal's width.
+        reason, said = _answer(match[2]) or _answer(text[: match.start()]) or ("Unknown", "its log says more")
+        words = f"the API server did not take its Job: {said}; {_advice(said)}"
+        found.append(Cause(f"step {match[1]}", reason, words))
+    told = {*known, *(one.what for one in found)}
     for match in _STEP_FAILED.finditer(text):
-        what = f"step {match[1]}"
-        if what not in known:
+        if (what := f"step {match[1]}") not in told:
             found.append(Cause(what, "JobFailed", match[2].strip()))
     return found
 
 
-def _advice(message: str | None) -> str:
-    said = message or ""
+def _answer(text: str) -> tuple[str, str] | None:
+    """Reason and message of the last answer of the API server in a log, or that there was none."""
+    last: tuple[str, str] | None = None
+    for match in _ANSWER.finditer(text):
+        if match["late"]:
+            last = "Timeout", "it did not answer in time"
+            continue
+        try:
+            said = json.loads(match["body"])
+        except json.JSONDecodeError:  # cut off
+            continue
+        last = str(said.get("reason")), f"{said.get('message')} ({said.get('code')})"
+    return last
+
+
+def _advice(said: str) -> str:
     if "exceeded quota" in said:
         return "wait until other runs have ended, or raise the ResourceQuota of the namespace"
     if " cannot " in said:
         return "give the service account that permission (deploy/kubernetes/base has all that is needed)"
     if "already exists" in said:
-        return "an earlier answer of it was lost; run the same command again"
-    return "mend the setting that it names"
+        return "it did before, and its answer was lost: delete that Job, then run the same command again"
+    if said.endswith("(422)"):
+        return "mend the setting that it names"
+    return "is the control plane well (kubectl get --raw /readyz)? Then run the same command again"
 
 
 def _step(job: Mapping[str, Any]) -> str | None:

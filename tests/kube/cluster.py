@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -159,7 +160,13 @@ class Cluster:
 
     def answer(self, user: str, what: Asked, query: Mapping[str, str], body: Any) -> Any:
         """Do what is asked; the object to answer with, or bytes for a log."""
-        self.faults.of_request(what, body)
+        lost = self.faults.of_request(what, body)
+        try:
+            return self._do(user, what, query, body)
+        finally:
+            time.sleep(lost)
+
+    def _do(self, user: str, what: Asked, query: Mapping[str, str], body: Any) -> Any:
         if what.resource == "selfsubjectaccessreviews":
             return self._review(user, body)
         if not self.may(user, what.permission):
@@ -223,6 +230,11 @@ def _forbidden(user: str, group: str, resource: str, verb: str) -> ApiError:
     return ApiError(403, "Forbidden", f"{resource} is forbidden: {words}")
 
 
+def _version() -> Object:
+    newest = manifests.versions()[0]
+    return {"major": "1", "minor": newest.split(".")[1], "gitVersion": f"v{newest}.0"}
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a client that waits for a planted delay shall not hold up the end
@@ -246,9 +258,8 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
             user, what, status, answer = "nobody", None, 200, None
             try:
                 user = cluster.user(self.headers.get("Authorization"))
-                if address.path == "/version":
-                    newest = manifests.versions()[0]
-                    answer = {"major": "1", "minor": newest.split(".")[1], "gitVersion": f"v{newest}.0"}
+                if address.path.rstrip("/") == "/version":
+                    answer = _version()
                 else:
                     what = asked(self.command, address.path)
                     answer = cluster.answer(user, what, query, body)

@@ -24,7 +24,8 @@ class ApiFault:
         step: label ``step_name`` of the body; None: any body.
         after: that many requests of the kind go through first.
         times: how many requests it meets; None: all.
-        seconds: of waiting before the answer.
+        seconds: of waiting before anything is done.
+        lost: of waiting after it was done, before the answer.
     """
 
     status: int | None = None
@@ -36,6 +37,7 @@ class ApiFault:
     after: int = 0
     times: int | None = None
     seconds: float = 0.0
+    lost: float = 0.0
     met: int = field(default=0, init=False)
 
     def meets(self, asked: Asked, body: Any) -> bool:
@@ -142,14 +144,15 @@ class Faults:
             self._api = [one for one in faults if isinstance(one, ApiFault)]
             self._pods = [one for one in faults if isinstance(one, PodFault)]
 
-    def of_request(self, asked: Asked, body: Any) -> None:
-        """Wait or raise as planted."""
+    def of_request(self, asked: Asked, body: Any) -> float:
+        """Wait or raise as planted; returns the seconds that the answer has to wait."""
         with self._lock:
             met = [one for one in self._api if one.meets(asked, body)]
         for one in met:
             time.sleep(one.seconds)
             if one.status is not None:
                 raise ApiError(one.status, one.reason, one.message)
+        return sum(one.lost for one in met)
 
     def of_pod(self, pod: Object) -> PodFault | None:
         """The fault that a new pod has to suffer; counts it."""

@@ -128,12 +128,18 @@ def test_what_only_the_orchestrators_log_knows(cluster: Cluster) -> None:
         '{"reason": "Forbidden", "code": 403, "message": "jobs.batch is forbidden: exceeded quota: gpu"}'
     )
     (logs / f"{pod['metadata']['name']}.log").write_text(
-        "(403)\nReason: Forbidden\nHTTP response body: " + refused + "\nHTTP response body: {cut off\n"
-        "\x1b[31mJob for step \x1b[0m\x1b[38;5;105madapt\x1b[31m failed: Detected state X\x1b[0m\n"
+        f"Error calling create_namespaced_job: (403)\nHTTP response body: {refused}\n"
+        "\x1b[31mNode \x1b[0m\x1b[38;5;105madapt\x1b[31m failed to start.\x1b[0m\n"
+        "HTTP response body: {cut off\n"
+        "Skipping node `mine` because upstream node failed.\n"
+        "Job for step `segment` failed: Detected container in state `ImagePullBackOff`\n"
+        "Node `leaks` failed to start.\nReadTimeoutError: Read timed out. (read timeout=30)"
     )
-    quota, gone = causes(cluster)
-    assert (quota.reason, "raise the ResourceQuota" in str(quota)) == ("Forbidden", True)
-    assert str(gone) == "step adapt: Detected state X"
+    quota, late, gone = causes(cluster)
+    assert (quota.what, quota.reason) == ("step adapt", "Forbidden")
+    assert "exceeded quota: gpu (403); wait until other runs have ended" in str(quota)
+    assert (late.what, late.reason) == ("step leaks", "Timeout")
+    assert str(gone) == "step segment: Detected container in state `ImagePullBackOff`"
 
 
 def test_a_run_that_is_well_has_no_causes(cluster: Cluster) -> None:
