@@ -27,6 +27,7 @@ from pipelines.kubernetes_values import ClusterValues
 STACK = "llara-kubernetes"
 STORE_SECRET = "llara-s3"  # noqa: S105 - a name
 STEPS_SECRET = "llara-environment"  # noqa: S105 - named under `secrets:` in configs/kubernetes
+LAUNCHER_SECRET = "llara-launcher"  # noqa: S105 - named by the step that starts runs from inside the cluster
 SHELL_FILE = "kubernetes.env"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -89,6 +90,8 @@ def wanted_secrets(told: ClusterValues) -> dict[str, dict[str, str]]:
         steps |= {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
     if "HF_TOKEN" in told.secret:
         steps["HF_TOKEN"] = told.secret["HF_TOKEN"]
+    if "ZENML_STORE_API_KEY" in told.secret:  # configs/kubernetes/retraining.yaml
+        secrets[LAUNCHER_SECRET] = {"ZENML_STORE_API_KEY": told.secret["ZENML_STORE_API_KEY"]}
     return {**secrets, STEPS_SECRET: steps}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import yaml
 
 from tests.conftest import write_tiny_beir
 from tests.kube import services
-from tests.kube.cluster import CONTEXT, Cluster
+from tests.kube.cluster import CONTEXT, PERSON, Cluster
 
 ROOT = services.ROOT
 NAMESPACE = "llara"
@@ -105,9 +106,9 @@ def production(folder: Path) -> Iterator[Production]:
         _upload(write_tiny_beir(folder / "tiny"), store)
         mlflow = stack.enter_context(services.mlflow_server(folder, store))
         zenml = stack.enter_context(services.zenml_server(folder, PASSWORD))
-        # What an image brings along; the rest must come from the manifests.
-        brought = {"OMP_NUM_THREADS": "1", "ZENML_ANALYTICS_OPT_IN": "false", "PYTHONUNBUFFERED": "1"}
+        brought = {**image_environment(), "OMP_NUM_THREADS": "1"}
         cluster = stack.enter_context(Cluster(folder / "cluster", processes=True, environment=brought))
+        cluster.grants |= granted()
         told = {
             "ZENML_STORE_URL": zenml, "LLARA_KUBE_CONTEXT": CONTEXT, "LLARA_KUBE_NAMESPACE": NAMESPACE,
             "LLARA_REGISTRY": "registry.example.com", "LLARA_IMAGE": IMAGE, "LLARA_IMAGE_BUILDER": "kaniko",
@@ -124,6 +125,36 @@ def production(folder: Path) -> Iterator[Production]:
         made = Production(folder, cluster, store, secret["ZENML_STORE_API_KEY"], values, told)
         made.run("pipelines.kubernetes_stack", "--env", str(values), seconds=180)
         yield made
+
+
+def image_environment() -> dict[str, str]:
+    """What the image brings along, from its Dockerfile; ``/app`` is the checkout."""
+    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    lines = re.search(r"^ENV ((?:.*\\\n)*.*)", text, re.MULTILINE)
+    assert lines is not None
+    pairs = dict(word.split("=", 1) for word in lines[1].replace("\\\n", " ").split())
+    own = {"PATH", "HOME"}  # of a machine that has another layout
+    return {name: value.replace("/app", str(ROOT)) for name, value in pairs.items() if name not in own}
+
+
+def granted() -> dict[str, set[tuple[str, str, str]]]:
+    """What ``deploy/kubernetes/base`` lets each service account do; a person may do what a launcher may."""
+    text = (ROOT / "deploy" / "kubernetes" / "base" / "rbac.yaml").read_text(encoding="utf-8")
+    documents = list(yaml.safe_load_all(text))
+    rules = {(one["kind"], one["metadata"]["name"]): one["rules"] for one in documents if "rules" in one}
+    found: dict[str, set[tuple[str, str, str]]] = {"llara-step": set()}
+    for binding in (one for one in documents if "roleRef" in one):
+        role = rules[binding["roleRef"]["kind"], binding["roleRef"]["name"]]
+        allowed = {
+            (group, resource, verb)
+            for rule in role
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+        for subject in binding["subjects"]:
+            found.setdefault(subject["name"], set()).update(allowed)
+    return {**found, PERSON: found["llara-launcher"]}
 
 
 def tiny_profile(folder: Path, name: str = "gpu-1") -> Path:
