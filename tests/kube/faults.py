@@ -61,6 +61,7 @@ class PodFault:
         times: how many pods it meets; the ones after them do well.
         after: seconds that the pod's process runs before it is killed.
         said: text of the pod's log that must have appeared before; None: at once.
+        found: pattern of a file in the cluster's folder that must be there before; None: at once.
     """
 
     step: str | None
@@ -68,6 +69,7 @@ class PodFault:
     times: int | None = None
     after: float = 0.0
     said: str | None = None
+    found: str | None = None
     met: int = field(default=0, init=False)
 
 

@@ -54,7 +54,7 @@ class Processes:
 
     def run(self, pod: Object, fault: PodFault | None, stop: threading.Event) -> Object | None:
         """Run the pod's first container until it ends, is stopped, or a fault strikes."""
-        at_once = fault is not None and not fault.after and fault.said is None
+        at_once = fault is not None and not fault.after and fault.said is None and fault.found is None
         if at_once or not self._only(pod):
             return Instant().run(pod, fault, stop)
         container, name = pod["spec"]["containers"][0], pod["metadata"]["name"]
@@ -79,7 +79,7 @@ class Processes:
                 start_new_session=True,
             )
         try:
-            struck = _wait(process, fault, log, stop)
+            struck = self._wait(process, fault, log, stop)
         finally:
             grace = pod["spec"].get("terminationGracePeriodSeconds", _GRACE)
             _end(process, 0 if fault is not None else min(grace, _GRACE))
@@ -89,6 +89,25 @@ class Processes:
         state = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
         phase = "Failed" if code else "Succeeded"
         return {"phase": phase, "containerStatuses": [container_status(state, container["image"])]}
+
+    def _wait(
+        self, process: subprocess.Popen[bytes], fault: PodFault | None, log: Path, stop: threading.Event
+    ) -> bool:
+        """Wait for the end; whether the fault struck before it."""
+        due: float | None = None
+        while process.poll() is None:
+            if fault is not None and due is None and self._ripe(fault, log):
+                due = time.monotonic() + fault.after
+            if due is not None and time.monotonic() >= due:
+                return True
+            if stop.wait(_LOOK):
+                return False
+        return False
+
+    def _ripe(self, fault: PodFault, log: Path) -> bool:
+        if fault.said is not None and fault.said not in log.read_text(errors="replace"):
+            return False
+        return fault.found is None or any(self._folder.glob(fault.found))
 
     def _variables(self, pod: Object, container: Object, home: Path) -> dict[str, str]:
         namespace, spec = pod["metadata"]["namespace"], pod["spec"]
@@ -144,20 +163,6 @@ def _in_folder(value: str, mounts: Mapping[str, Path]) -> str:
         if value == path or value.startswith(f"{path}/"):
             return f"{mounts[path]}{value.removeprefix(path)}"
     return value
-
-
-def _wait(process: subprocess.Popen[bytes], fault: PodFault | None, log: Path, stop: threading.Event) -> bool:
-    """Wait for the end; whether the fault struck before it."""
-    due: float | None = None
-    while process.poll() is None:
-        if fault is not None:
-            if due is None and (fault.said is None or fault.said in log.read_text(errors="replace")):
-                due = time.monotonic() + fault.after
-            if due is not None and time.monotonic() >= due:
-                return True
-        if stop.wait(_LOOK):
-            return False
-    return False
 
 
 def _end(process: subprocess.Popen[bytes], grace: float) -> None:

@@ -157,13 +157,20 @@ def granted() -> dict[str, set[tuple[str, str, str]]]:
     return {**found, PERSON: found["llara-launcher"]}
 
 
-def tiny_profile(folder: Path, name: str = "gpu-1") -> Path:
-    """A profile of ours with the parameters of ``configs/tiny.yaml``: all the rest is as committed."""
+def tiny_profile(folder: Path, name: str = "gpu-1", adapt: Mapping[str, Any] | None = None) -> Path:
+    """A profile of ours with the parameters of ``configs/tiny.yaml``: all the rest is as committed.
+
+    Args:
+        folder: gets the file.
+        name: of the profile.
+        adapt: settings of the adaptation that differ.
+    """
     profile = yaml.safe_load((ROOT / "configs" / "kubernetes" / f"{name}.yaml").read_text(encoding="utf-8"))
     tiny = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text(encoding="utf-8"))
     profile["parameters"] = tiny["parameters"] | {
         "collection": {"source": "${LLARA_COLLECTION}", "name": "tiny"},
         "registry": profile["parameters"].get("registry", {}),
+        "adapt": {**tiny["parameters"]["adapt"], **(adapt or {})},
     }
     # A cluster is asked every ten seconds; this one has less to do.
     profile["settings"]["orchestrator.kubernetes"]["job_monitoring_interval"] = 1
@@ -190,12 +197,7 @@ def _service_account(folder: Path, zenml: str) -> str:
 
 
 def _upload(collection: Path, store: services.Store) -> None:
-    import boto3
-
-    client = boto3.client(
-        "s3", endpoint_url=store.url, aws_access_key_id=store.key, aws_secret_access_key=store.secret,
-        region_name=services.REGION,
-    )  # fmt: skip
+    client = services.client(store)
     for file in collection.rglob("*"):
         if file.is_file():
             client.upload_file(str(file), "llara", f"data/tiny/{file.relative_to(collection).as_posix()}")

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0  # seconds until a service answers; the ZenML server makes its tables first, about 40 s here
@@ -99,21 +100,25 @@ def _answers(address: str) -> bool:
         return False
 
 
+def client(store: Store) -> Any:
+    """A client of the store."""
+    import boto3
+
+    return boto3.client(
+        "s3", endpoint_url=store.url, aws_access_key_id=store.key, aws_secret_access_key=store.secret,
+        region_name=REGION,
+    )  # fmt: skip
+
+
 @contextmanager
 def s3(folder: Path, buckets: Sequence[str] = ("llara",)) -> Iterator[Store]:
     """An S3 store with empty buckets."""
-    import boto3
-
     port = free_port()
     store = Store(f"http://127.0.0.1:{port}", "test-key", "planted-s3-secret")
     words = ["moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with started("s3", words, plain_environment(), folder, f"{store.url}/moto-api/"):
-        client = boto3.client(
-            "s3", endpoint_url=store.url, aws_access_key_id=store.key, aws_secret_access_key=store.secret,
-            region_name=REGION,
-        )  # fmt: skip
         for bucket in buckets:
-            client.create_bucket(Bucket=bucket)
+            client(store).create_bucket(Bucket=bucket)
         yield store
 
 
