@@ -63,8 +63,9 @@ def problems(values: Mapping[str, Any], command_steps: Collection[str] = ()) -> 
     found += _retries(values, "retry")
     run = levels.settings_of(places["settings"], "orchestrator")
     found += _pods(run, run, f"settings.{levels.key_of(places['settings'], 'orchestrator')}", on_step=False)
+    nodes = levels.mapping(levels.mapping(values.get("parameters")).get("launch")).get("nodes")
     for name, step in steps.items():
-        found += _step(name, step, places["settings"], command_steps)
+        found += _step(name, step, places["settings"], command_steps, nodes)
     return list(dict.fromkeys(found))
 
 
@@ -151,7 +152,11 @@ def _order(policy: Any, where: str) -> Iterator[str]:
 
 
 def _step(
-    name: str, step: Mapping[str, Any], run: Mapping[str, Any], command_steps: Collection[str]
+    name: str,
+    step: Mapping[str, Any],
+    run: Mapping[str, Any],
+    command_steps: Collection[str],
+    nodes: int | None,
 ) -> Iterator[str]:
     """What is wrong with a step's settings, seen together with the pipeline's."""
     where, settings = f"steps.{name}.settings", levels.mapping(step.get("settings"))
@@ -171,6 +176,8 @@ def _step(
     count = operator.get("pod_count")
     if isinstance(count, int) and count > 1 and name not in command_steps:
         yield f"{place}.pod_count: only command steps run on several pods, and {name} is none"
+    if count is not None and nodes is not None and count != nodes:
+        yield f"{place}.pod_count: got {count}, and parameters.launch.nodes is {nodes}; both must be the same"
     if operator.get("pod_settings"):
         yield from pods.whole(levels.mapping(operator["pod_settings"]), f"{place}.pod_settings")
     if pods.gpus(levels.mapping({**common, **own}.get("pod_settings"))):

@@ -17,6 +17,7 @@ from llara_core.errors import ConfigError
 from llara_core.settings import Settings, load_yaml, nearest
 from pipelines import kubernetes_check
 
+ON_NODES = "_on_nodes"  # how steps are called that are a command for several pods: pipelines/on_nodes.py
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
@@ -52,7 +53,7 @@ def check(
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {place}: got {first['input']!r}; {first['msg']}") from None
-    kubernetes_check.check(values, path)
+    kubernetes_check.check(values, path, [name for name in known if name.endswith(ON_NODES)])
     return settings
 
 

@@ -10,13 +10,21 @@ import pytest
 
 from llara_core.config import TrainingSettings
 from llara_core.errors import ConfigError
+from llara_core.indexing_settings import IndexingSettings
+from llara_core.retraining_settings import RetrainingSettings
 from llara_core.settings import load_yaml
-from pipelines import kubernetes_check
+from pipelines import __main__ as launcher
+from pipelines import kubernetes_check, kubernetes_values, run_configuration
 
 pytest.importorskip("kubernetes")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROFILES = sorted((REPOSITORY / "configs" / "kubernetes").glob("*.yaml"))
+_PIPELINES: dict[str, Any] = {
+    "training": TrainingSettings,
+    "retraining": RetrainingSettings,
+    "indexing": IndexingSettings,
+}
 KEY = "orchestrator.kubernetes"
 RUN = f"settings/{KEY}/"
 STEP = f"steps/adapt/settings/{KEY}/"
@@ -47,11 +55,15 @@ def planted(path: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_every_profile_is_without_a_mistake(path: Path) -> None:
-    values = load_yaml(path)
-    assert kubernetes_check.problems(values) == []
-    assert f"-c configs/kubernetes/{path.name} -s llara-kubernetes" in path.read_text(encoding="utf-8")
-    TrainingSettings.parse(values["parameters"], "parameters")
+def test_every_profile_is_without_a_mistake(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys, its steps and its parameters, as the launcher checks them."""
+    for name in kubernetes_values.OPEN:
+        monkeypatch.setenv(name, "x")
+    kind = path.stem if path.stem in _PIPELINES else "training"
+    settings = _PIPELINES[kind]
+    steps, _ = launcher._pipeline(kind)
+    run_configuration.check(path, steps, settings)
+    assert f"{kind} -c configs/kubernetes/{path.name} -s llara-kubernetes" in path.read_text(encoding="utf-8")
 
 
 MISTAKES = [
@@ -172,7 +184,17 @@ def test_evictions_are_looked_for_before_exit_codes() -> None:
 
 def test_command_steps_may_run_on_several_pods() -> None:
     step = {"step_operator": True, "settings": {"step_operator.kubernetes": {**OPERATED, "pod_count": 2}}}
-    assert kubernetes_check.problems(planted("steps/nodes", step), command_steps=["nodes"]) == []
+    values = planted("steps/nodes", step)
+    assert kubernetes_check.problems(values, command_steps=["nodes"]) == []
+    values["parameters"]["launch"] = {"nodes": 3}
+    [said] = kubernetes_check.problems(values, command_steps=["nodes"])
+    assert "pod_count: got 2, and parameters.launch.nodes is 3; both must be the same" in said
+
+
+def test_the_steps_of_several_nodes_are_known_by_their_names() -> None:
+    from pipelines.on_nodes import node_step_ids
+
+    assert node_step_ids("adapt")[1].endswith(run_configuration.ON_NODES)
 
 
 def test_all_mistakes_are_told_at_once_with_the_file() -> None:
