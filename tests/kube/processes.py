@@ -24,6 +24,7 @@ from tests.kube.jobs import Instant
 from tests.kube.objects import ApiError, Object, Objects
 
 ROOT = Path(__file__).resolve().parents[2]
+_POD = Path(__file__).with_name("pod")  # its `sitecustomize` makes a process look like a container
 _LOOK = 0.1  # seconds between two looks at a process
 _GRACE = 20  # seconds between SIGTERM and SIGKILL, unless the pod says less
 
@@ -67,8 +68,7 @@ class Processes:
             return {"phase": "Failed", "containerStatuses": [container_status({"waiting": waiting})]}
         command = [*(container.get("command") or ()), *(container.get("args") or ())]
         if command[0] == "python":
-            own = str(Path(__file__).with_name("pod.py"))
-            command = [sys.executable, *([own] if command[1] == "-m" else []), *command[1:]]
+            command[0] = sys.executable
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command,
@@ -124,11 +124,9 @@ class Processes:
         }  # fmt: skip
         if spec.get("automountServiceAccountToken", True):
             values["POD_SERVICE_ACCOUNT"] = str(self._account(spec.get("serviceAccountName") or "default"))
-        return {
-            **values,
-            **self._environment,
-            **{name: _in_folder(one, mounts) for name, one in told.items()},
-        }
+        values |= {**self._environment, **{name: _in_folder(one, mounts) for name, one in told.items()}}
+        values.setdefault("LLARA_LOCAL", os.devnull)
+        return {**values, "PYTHONPATH": f"{_POD}{os.pathsep}{values['PYTHONPATH']}"}
 
     def _value(self, one: Object, pod: Object) -> str:
         if "valueFrom" not in one:

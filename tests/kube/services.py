@@ -67,8 +67,8 @@ def started(
     log = folder / f"{name}.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *words], cwd=folder, env=dict(environment), stdout=file,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, "-m", *words], cwd=folder, env={"LLARA_LOCAL": str(folder), **environment},
+            stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
         until = time.monotonic() + PATIENCE

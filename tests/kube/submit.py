@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -58,7 +59,7 @@ def as_in_production() -> AbstractContextManager[Any]:
     from zenml.orchestrators import base_orchestrator, dag_runner, utils
     from zenml.zen_stores.sql_zen_store import SqlZenStore
 
-    real, sleep = utils.get_config_environment_vars, time.sleep
+    real = utils.get_config_environment_vars
 
     def with_token(*words: Any, **more: Any) -> tuple[dict[str, str], dict[str, str]]:
         values, secrets = real(*words, **more)
@@ -68,7 +69,8 @@ def as_in_production() -> AbstractContextManager[Any]:
     patches.enter_context(mock.patch.object(SqlZenStore, "is_local_store", lambda _: False))
     patches.enter_context(mock.patch.object(socket, "gethostname", _pod_of_this_run))
     # Half a second between two looks at the steps is right for a cluster; here steps end at once.
-    patches.enter_context(mock.patch.object(dag_runner.time, "sleep", lambda seconds: sleep(seconds / 20)))
+    quick = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 20)})
+    patches.enter_context(mock.patch.object(dag_runner, "time", quick))
     for module in (base_orchestrator, entrypoint):
         patches.enter_context(mock.patch.object(module, "get_config_environment_vars", with_token))
     return patches

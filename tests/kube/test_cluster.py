@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,7 +190,7 @@ def test_pods_run_as_processes_with_what_their_manifests_give(tmp_path: Path) ->
         cluster.objects.create("secrets", "n", {"metadata": {"name": "s"}, "data": {"k": "c2VjcmV0"}})
         told = job()
         pod = told["spec"]["template"]["spec"]
-        shell = 'echo "$KEY $HOSTNAME"; echo kept > "$PLACE/file"; test -z "$LLARA_LOCAL"'
+        shell = 'echo "$KEY $HOSTNAME"; echo kept > "$PLACE/file"; test -z "$MLFLOW_TRACKING_URI"'
         pod["containers"][0] |= {
             "command": ["sh", "-c", shell],
             "env": [
@@ -227,3 +228,24 @@ def test_what_failed_counts_unless_a_rule_says_otherwise() -> None:
     # The container's rule stands first: a pod that was evicted counts as a failure of its own.
     assert verdict({"rules": RULES["rules"][::-1]}, pod, status)[0] == "Count"
     assert verdict(None, pod, status)[0] == "Count"
+
+
+def test_pythons_in_a_pod_believe_that_it_is_one(tmp_path: Path) -> None:
+    program = (
+        "import os, socket; from kubernetes import client, config; config.load_incluster_config(); "
+        "pods = client.CoreV1Api().list_namespaced_pod('n').items; "
+        "print(socket.gethostname() == pods[0].metadata.name, 'LLARA_LOCAL' in os.environ)"
+    )
+    place = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
+    with Cluster(tmp_path / "cluster", processes=True, environment=place) as cluster:
+        told = job()
+        pod = told["spec"]["template"]["spec"]
+        pod["serviceAccountName"] = "orchestrator"
+        # A program that another one starts is in the same pod.
+        pod["containers"][0]["command"] = ["sh", "-c", f'{sys.executable} -c "$PROGRAM"']
+        pod["containers"][0]["env"] = [{"name": "PROGRAM", "value": program}]
+        cluster.jobs.start(cluster.objects.create("jobs", "n", told))
+        assert end(cluster) == ("Complete", None)
+        [made] = cluster.objects.list("pods", "n")
+        assert cluster.log(made["metadata"]["name"]) == "True False\n"
+        assert ("", "pods", "list") in cluster.recorder.permissions("orchestrator")
