@@ -1,9 +1,9 @@
 """A cluster in production mode: the Job of the retraining's CronJob is fired, and trains from inside.
 
 Every pod is a process of this machine that gets what its manifest gives it and nothing else; ZenML, S3 and
-MLflow are servers on loopback; the API server grants what `deploy/kubernetes/base` grants. There is no champion
-yet, so the tick trains: the whole training pipeline runs, and its adaptation loses a node. About forty
-processes that import ZenML. `cluster/logs` in the test's folder says how far it is.
+MLflow are servers on loopback; the API server grants what `deploy/kubernetes/base` grants. There is no
+champion yet, so the tick trains: the whole training pipeline runs, and its adaptation loses a node. About
+forty processes that import ZenML. `cluster/logs` in the test's folder says how far it is.
 """
 
 from __future__ import annotations
