@@ -25,6 +25,8 @@ class Submitted:
 
     Args:
         jobs: the orchestrator's own under ``""``, those of steps under the step's name.
+        operated: what the step operator made of steps on several pods, under the step's name.
+        services: by which those pods find each other.
         cron_job: of the schedule.
         secrets: all that were created.
         bodies: of every request, in their order.
@@ -32,6 +34,8 @@ class Submitted:
     """
 
     jobs: dict[str, dict[str, Any]]
+    operated: dict[str, dict[str, Any]]
+    services: list[dict[str, Any]]
     cron_job: dict[str, Any]
     secrets: list[dict[str, Any]]
     bodies: list[Any]
@@ -41,6 +45,10 @@ class Submitted:
     def steps(self) -> dict[str, dict[str, Any]]:
         """The Jobs of steps."""
         return {name: one for name, one in self.jobs.items() if name}
+
+
+def _by_step(jobs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["labels"].get("step_name", ""): one for one in jobs}
 
 
 def quick(profile: Path, folder: Path) -> Path:
@@ -93,10 +101,12 @@ def submit(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Submitte
                 words = ["tests.kube.submit", str(write_values(folder)), str(profile)]
                 run_program(words, folder, cluster.kubeconfig)
             recorder = cluster.recorder
-            jobs = recorder.bodies("create", "jobs")
+            operated, jobs = [], []
+            for one in recorder.bodies("create", "jobs"):
+                (operated if "step_run_id" in one["metadata"]["labels"] else jobs).append(one)
             [cron_job] = recorder.bodies("create", "cronjobs")
             known[name] = Submitted(
-                {one["metadata"]["labels"].get("step_name", ""): one for one in jobs}, cron_job,
+                _by_step(jobs), _by_step(operated), recorder.bodies("create", "services"), cron_job,
                 recorder.bodies("create", "secrets"), [one.body for one in recorder.requests],
                 recorder.write_permissions(),
             )  # fmt: skip

@@ -71,7 +71,7 @@ def as_in_production() -> AbstractContextManager[Any]:
     # Half a second between two looks at the steps is right for a cluster; here steps end at once.
     quick = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 20)})
     patches.enter_context(mock.patch.object(dag_runner, "time", quick))
-    for module in (base_orchestrator, entrypoint):
+    for module in (base_orchestrator, entrypoint, utils):
         patches.enter_context(mock.patch.object(module, "get_config_environment_vars", with_token))
     return patches
 
@@ -84,6 +84,18 @@ def orchestrate(run: Any) -> str:
     sys.argv = ["entrypoint", "--snapshot_id", str(run.snapshot.id), "--run_id", str(run.id)]
     entrypoint.main()
     return str(Client().get_pipeline_run(run.id).status)
+
+
+def run_on_several_pods(run: Any) -> None:
+    """Run the steps of a run that the step operator carries out, as their own pods would."""
+    from zenml.entrypoints.step_entrypoint_configuration import StepEntrypointConfiguration as Entrypoint
+    from zenml.integrations.kubernetes.constants import ENV_ZENML_KUBERNETES_RUN_ID
+
+    for name, step in run.snapshot.step_configurations.items():
+        if step.config.step_operator:
+            with mock.patch.dict(os.environ, {ENV_ZENML_KUBERNETES_RUN_ID: _pod_of_this_run()}):
+                words = Entrypoint.get_entrypoint_arguments(step_name=name, snapshot_id=run.snapshot.id)
+                Entrypoint(arguments=words).run()
 
 
 def main(values: Path, profiles: list[Path]) -> None:
@@ -99,6 +111,7 @@ def main(values: Path, profiles: list[Path]) -> None:
             began = time.monotonic()
             run = training_pipeline.with_options(config_path=str(profile))()
             status = orchestrate(run)
+            run_on_several_pods(run)
             nightly = Schedule(name=f"nightly-{profile.stem}", cron_expression="30 3 * * *")
             training_pipeline.with_options(config_path=str(profile), schedule=nightly)()
             found.append({"run": str(run.id), "status": status, "seconds": time.monotonic() - began})

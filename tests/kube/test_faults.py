@@ -35,6 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     write_values(folder)
     found: dict[str, Any] = run_program(["tests.kube.fault_runs", str(folder)], folder, folder / "kubeconfig")
     assert set(found) == {*OVERCOME, *FAILED}
+    assert all(one["met"] for one in found.values()), "a fault that was planted has not struck"
     return found
 
 

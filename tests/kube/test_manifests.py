@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from pipelines.on_nodes import node_step_ids
 from pipelines.training import STEPS
 from tests.kube import manifests
 from tests.kube.conftest import Submitted
 from tests.kube.submit import IMAGE, PLANTED
 
-GPU_STEPS = {"adapt", "mine", "finetune", "finetune_without_adaptation", "evaluate", "gauge"}
-TRAINING_STEPS = {"adapt", "finetune", "finetune_without_adaptation"}
-OTHER_STEPS = set(STEPS) - GPU_STEPS - {"resolve"}  # `resolve` is there only for a base from the registry
-PROFILES = {"gpu-1": 1, "gpu-8": 8}  # name: GPUs of a training step
+STAGES = {"adapt", "finetune", "finetune_without_adaptation"}
+ENCODING_STEPS = {"mine", "evaluate", "gauge"}
+PROFILES = {"gpu-1": 1, "gpu-8": 8, "multi-node": 8}  # name: GPUs of a training pod
 ALL = [
     "gpu-1",
     *(
@@ -42,7 +42,18 @@ def run(profile: str, submit: Callable[[str], Submitted]) -> Submitted:
 
 def every(run: Submitted) -> dict[str, dict[str, Any]]:
     """All manifests with pods, by what they are."""
-    return {**run.jobs, "the orchestrator": run.jobs[""], "the schedule": run.cron_job}
+    operated = {f"pods of {name}": one for name, one in run.operated.items()}
+    return {**run.jobs, **operated, "the orchestrator": run.jobs[""], "the schedule": run.cron_job}
+
+
+def training(run: Submitted) -> dict[str, dict[str, Any]]:
+    """The Jobs whose pods train, by the stage: the steps' own, or those of the step operator."""
+    return {name: run.operated.get(f"{name}_on_nodes", run.jobs[name]) for name in sorted(STAGES)}
+
+
+def with_gpus(run: Submitted) -> dict[str, dict[str, Any]]:
+    """The Jobs whose pods need GPUs, and no others."""
+    return {**training(run), **{name: run.jobs[name] for name in ENCODING_STEPS}}
 
 
 def container(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -56,45 +67,66 @@ def mounts(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {one["mountPath"]: volumes[one["name"]] for one in container(manifest).get("volumeMounts") or ()}
 
 
-def test_every_step_is_a_job_and_every_manifest_is_valid(run: Submitted) -> None:
-    assert set(run.steps) == GPU_STEPS | OTHER_STEPS
+def test_every_step_is_a_job_and_every_manifest_is_valid(run: Submitted, profile: str) -> None:
+    # `resolve` is there only for a base from the registry.
+    expected = set(STEPS) - {"resolve"}
+    if profile == "multi-node":
+        expected |= {step for stage in STAGES for step in node_step_ids(stage)}
+        assert set(run.operated) == {f"{stage}_on_nodes" for stage in STAGES}
+    assert set(run.steps) == expected
     assert "" in run.jobs
     for name, one in every(run).items():
         kind = "CronJob" if name == "the schedule" else "Job"
         told = {**one, "apiVersion": "batch/v1", "kind": kind}
         assert manifests.complaints(told) == [], name
         assert container(one)["image"] == IMAGE
-    for secret in run.secrets:
-        assert manifests.complaints({**secret, "apiVersion": "v1", "kind": "Secret"}) == []
+    for kind, objects in (("Secret", run.secrets), ("Service", run.services)):
+        for one in objects:
+            assert manifests.complaints({**one, "apiVersion": "v1", "kind": kind}) == []
 
 
 def test_gpus_go_to_the_steps_that_use_them_and_to_nobody_else(run: Submitted, profile: str) -> None:
-    counts = {name: manifests.gpus(one) for name, one in every(run).items()}
-    assert {name for name, count in counts.items() if count} == GPU_STEPS
-    assert {counts[name] for name in TRAINING_STEPS} == {PROFILES[profile]}
-    for name in GPU_STEPS:
-        resources = container(run.jobs[name])["resources"]
+    theirs = [id(one) for one in with_gpus(run).values()]
+    for name, one in every(run).items():
+        assert (manifests.gpus(one) > 0) == (id(one) in theirs), name
+    assert {manifests.gpus(one) for one in training(run).values()} == {PROFILES[profile]}
+    for one in with_gpus(run).values():
+        resources = container(one)["resources"]
         assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"]
 
 
 def test_pods_with_gpus_go_to_nodes_that_have_them(run: Submitted) -> None:
-    for name in GPU_STEPS:
-        spec = manifests.pod_spec(run.jobs[name])
-        assert spec["nodeSelector"], name
-        assert any(one.get("key") == "nvidia.com/gpu" for one in spec["tolerations"]), name
-    for name in {*OTHER_STEPS, ""}:
-        spec = manifests.pod_spec(run.jobs[name])
-        assert not any(one.get("key") == "nvidia.com/gpu" for one in spec.get("tolerations") or ()), name
+    theirs = [id(one) for one in with_gpus(run).values()]
+    for name, one in every(run).items():
+        spec = manifests.pod_spec(one)
+        tolerated = any(each.get("key") == "nvidia.com/gpu" for each in spec.get("tolerations") or ())
+        assert tolerated == (id(one) in theirs), name
+        assert bool(spec.get("nodeSelector")) or id(one) not in theirs, name
 
 
 def test_pods_with_gpus_have_shared_memory_checkpoints_and_a_model_cache(run: Submitted) -> None:
-    for name in GPU_STEPS:
-        places = mounts(run.jobs[name])
+    for name, one in with_gpus(run).items():
+        places = mounts(one)
         assert places["/dev/shm"]["emptyDir"]["medium"] == "Memory", name
-        values = {one["name"]: one.get("value") for one in container(run.jobs[name])["env"]}
+        values = {each["name"]: each.get("value") for each in container(one)["env"]}
         assert "persistentVolumeClaim" in places[values["HF_HOME"]]
-        if name in TRAINING_STEPS:
+        if name in STAGES:
             assert "persistentVolumeClaim" in places[values["LLARA_CHECKPOINTS"]]
+
+
+def test_several_pods_of_a_step_find_each_other(submit: Callable[[str], Submitted], profile: str) -> None:
+    """One Indexed Job and a service of its name a stage, in whose environment the pods' number stands."""
+    run = submit(profile)
+    assert bool(run.operated) == (profile == "multi-node")
+    services = {one["metadata"]["name"]: one for one in run.services}
+    for name, one in run.operated.items():
+        spec, job = one["spec"], one["metadata"]["name"]
+        assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2), name
+        assert manifests.pod_spec(one)["subdomain"] == job
+        assert services[job]["spec"]["clusterIP"] == "None"
+        assert services[job]["spec"]["selector"] == {"job-name": job}
+        values = {each["name"]: each.get("value") for each in container(one)["env"]}
+        assert values["ZENML_KUBERNETES_POD_COUNT"] == "2"
 
 
 def test_every_pod_says_what_memory_it_takes_and_has_an_end(run: Submitted) -> None:
@@ -113,7 +145,9 @@ def test_evictions_do_not_use_up_tries(run: Submitted) -> None:
         first = one["spec"]["podFailurePolicy"]["rules"][0]
         assert (first["action"], first["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget"), name
         assert one["spec"]["backoffLimit"] >= 2, name
-    assert min(run.jobs[name]["spec"]["backoffLimit"] for name in TRAINING_STEPS) >= 5
+    # What trains on one node is tried again by its Job; on several, by the step that started the pods.
+    started = [run.jobs.get(f"{name}_on_nodes", run.jobs[name]) for name in STAGES]
+    assert min(one["spec"]["backoffLimit"] for one in started) >= 5
 
 
 def test_pods_run_locked_down(run: Submitted) -> None:
@@ -165,22 +199,29 @@ def test_steps_go_when_their_run_goes(run: Submitted) -> None:
 
 def test_steps_have_nothing_to_say_to_the_cluster(run: Submitted) -> None:
     orchestrator = manifests.pod_spec(run.jobs[""])["serviceAccountName"]
-    for name, one in run.steps.items():
+    for name, one in {**run.steps, **run.operated}.items():
         spec = manifests.pod_spec(one)
+        if name.endswith("_on_nodes") and one is run.steps[name]:  # it starts pods
+            assert (spec["serviceAccountName"], manifests.gpus(one)) == (orchestrator, 0), name
+            continue
         assert spec["serviceAccountName"] != orchestrator, name
         assert spec["automountServiceAccountToken"] is False, name
 
 
 def test_no_secret_stands_in_clear(run: Submitted) -> None:
     """Not in any request; ZenML's token only in Secrets, which every pod that needs it refers to."""
-    said = [text for body in run.bodies for text in manifests.texts(body)]
+    # ZenML's step operator has no other way to pass a run's token on. It is good for that run, until its end.
+    operated = list(run.operated.values())
+    said = [text for body in run.bodies if body not in operated for text in manifests.texts(body)]
     assert said
     for name, secret in PLANTED.items():
         assert not [text for text in said if secret in text], name
+        if name != "token":
+            assert not [text for text in manifests.texts(operated) if secret in text], name
     kept = [base64.b64decode(one).decode() for secret in run.secrets for one in secret["data"].values()]
     assert set(kept) == {PLANTED["token"]}
     names = {one["metadata"]["name"] for one in run.secrets}
-    for name, one in every(run).items():
+    for name, one in {**run.jobs, "the schedule": run.cron_job}.items():
         [token] = [each for each in container(one)["env"] if each["name"] == "ZENML_STORE_API_TOKEN"]
         assert token["valueFrom"]["secretKeyRef"]["name"] in names, name
 
