@@ -62,16 +62,25 @@ def examine(name: str, configs: list[Path]) -> Iterator[Check]:
         configs: run configurations that are to run on it.
 
     Raises:
-        ConfigError: there is no such stack, or its orchestrator is another than Kubernetes'.
+        ConfigError: the ZenML server does not let us in, there is no such stack, or its orchestrator is
+            another than Kubernetes'.
     """
     from zenml.client import Client
 
     from pipelines import kubernetes_addresses as addresses
-    from pipelines import stacks
+    from pipelines import kubernetes_store, stacks
 
-    client = Client()
-    yield addresses.zenml_server(str(client.zen_store.url))
-    stack = client.get_stack(stacks.stack_id(name))
+    # Asked before ZenML asks, which tries for the better part of a minute and then shows where it stood.
+    server = addresses.zenml_server(kubernetes_store.address())
+    yield server
+    values: list[Mapping[str, Any]] = []
+    for config in configs:
+        yield _profile(config, values)
+    if not server.ok and server.found.startswith("http"):
+        return
+    with kubernetes_store.readable_errors():
+        client = Client()
+        stack = client.get_stack(stacks.stack_id(name))
     components = {kind.value: members[0] for kind, members in stack.components.items() if members}
     orchestrator = components["orchestrator"]
     if orchestrator.flavor_name != "kubernetes":
@@ -79,9 +88,6 @@ def examine(name: str, configs: list[Path]) -> Iterator[Check]:
             f"stack {name!r} orchestrates by {orchestrator.flavor_name!r}, not on Kubernetes; `llara doctor` "
             "without --stack looks at this machine"
         )
-    values: list[Mapping[str, Any]] = []
-    for config in configs:
-        yield _profile(config, values)
     secrets = _Secrets(client)
     wanted = {name for one in values for name in one.get("secrets") or []}
     yield from secrets.look({kind: dict(one.configuration) for kind, one in components.items()}, wanted)

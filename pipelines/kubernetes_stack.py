@@ -18,10 +18,10 @@ from typing import Annotated, Any
 
 import typer
 
-from llara_core.errors import LlaraError
+from llara_core.errors import ConfigError, LlaraError
 from llara_core.files import new_file
 from llara_core.operations import logs
-from pipelines import environment, kubernetes_values, stacks
+from pipelines import environment, kubernetes_addresses, kubernetes_store, kubernetes_values, stacks
 from pipelines.kubernetes_values import ClusterValues
 
 STACK = "llara-kubernetes"
@@ -48,7 +48,12 @@ def main(
         # Before the level is set: ZenML sets its own when it is imported.
         importlib.import_module("zenml.client")
         logging.getLogger("zenml").setLevel(logging.ERROR)
-        for change in set_up(told):
+        server = kubernetes_addresses.zenml_server(kubernetes_store.address())
+        if not server.ok:
+            raise ConfigError(f"ZenML server: {server.found}; {server.advice}")
+        with kubernetes_store.readable_errors():
+            changes = set_up(told)
+        for change in changes:
             logs.say(change)
         logs.say(f"`source {write_shell_file(told)}`, then: llara doctor --stack {STACK}")
     except LlaraError as error:

@@ -14,8 +14,9 @@ import pytest
 pytest.importorskip("kubernetes")
 
 from llara_core.doctor import Check, lines, verdict
+from llara_core.errors import ConfigError
 from llara_core.settings import load_yaml
-from pipelines import kubernetes_addresses, kubernetes_cluster, kubernetes_doctor
+from pipelines import kubernetes_addresses, kubernetes_cluster, kubernetes_doctor, kubernetes_store
 from pipelines.kubernetes_wanted import Wanted, wanted_by
 from tests.deploy.render import render
 from tests.deploy.roles import BASE
@@ -283,3 +284,29 @@ def test_a_profile_with_a_mistake_is_a_problem(tmp_path: Path) -> None:
 def test_problems_are_shown_with_what_to_do() -> None:
     shown = list(lines([Check("a", True, "fine"), Check("bcd", False, "broken", "mend it")]))
     assert shown == ["ok       a    fine", "PROBLEM  bcd  broken", "              → mend it"]
+
+
+def test_a_zenml_server_that_is_away_ends_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _Service(200) as service:
+        gone = service.url
+    monkeypatch.setenv("ZENML_STORE_URL", gone)
+    checks = list(kubernetes_doctor.examine("llara-kubernetes", []))
+    assert [(check.name, check.ok) for check in checks] == [("zenml server", False)]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("CredentialsNotValid", "it does not know us"),
+        ("AuthorizationException", "`zenml login http://zenml`"),
+        ("IllegalOperationError", "it forbids this"),
+    ],
+)
+def test_what_zenml_says_at_the_door_is_told(monkeypatch: pytest.MonkeyPatch, error: str, said: str) -> None:
+    from zenml import exceptions
+
+    monkeypatch.setenv("ZENML_STORE_URL", "http://zenml")
+    with pytest.raises(ConfigError, match=said), kubernetes_store.readable_errors():
+        raise getattr(exceptions, error)("no")
+    with pytest.raises(RuntimeError, match="a fault of ours"), kubernetes_store.readable_errors():
+        raise RuntimeError("a fault of ours")

@@ -85,7 +85,7 @@ def test_secrets_stand_in_zenml_secrets_alone(
         one.name: client.get_secret(one.name).secret_values for one in client.list_secrets(size=100).items
     }
     values = {value for secret in held.values() for value in secret.values()}
-    assert set(PLANTED.values()) - values == {PLANTED["ZENML_STORE_API_KEY"]}  # is given to no step
+    assert set(PLANTED.values()) <= values
     stack = client.get_stack("llara-kubernetes")
     kept = [one.configuration for members in stack.components.values() for one in members]
     assert len(kept) == 7
