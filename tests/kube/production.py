@@ -133,7 +133,8 @@ def image_environment() -> dict[str, str]:
     lines = re.search(r"^ENV ((?:.*\\\n)*.*)", text, re.MULTILINE)
     assert lines is not None
     pairs = dict(word.split("=", 1) for word in lines[1].replace("\\\n", " ").split())
-    own = {"PATH", "HOME"}  # of a machine that has another layout
+    # Of a machine that has another layout; and here every pod compiles what an image has compiled.
+    own = {"PATH", "HOME", "PYTHONDONTWRITEBYTECODE"}
     return {name: value.replace("/app", str(ROOT)) for name, value in pairs.items() if name not in own}
 
 

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import time
+import uuid
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,16 +87,27 @@ def orchestrate(run: Any) -> str:
     return str(Client().get_pipeline_run(run.id).status)
 
 
-def run_on_several_pods(run: Any) -> None:
-    """Run the steps of a run that the step operator carries out, as their own pods would."""
-    from zenml.entrypoints.step_entrypoint_configuration import StepEntrypointConfiguration as Entrypoint
-    from zenml.integrations.kubernetes.constants import ENV_ZENML_KUBERNETES_RUN_ID
+def start_pods_of_operated_steps(run: Any) -> None:
+    """Start what the step operator carries out, as the steps' own pods would.
 
-    for name, step in run.snapshot.step_configurations.items():
-        if step.config.step_operator:
-            with mock.patch.dict(os.environ, {ENV_ZENML_KUBERNETES_RUN_ID: _pod_of_this_run()}):
-                words = Entrypoint.get_entrypoint_arguments(step_name=name, snapshot_id=run.snapshot.id)
-                Entrypoint(arguments=words).run()
+    Not through those pods' entrypoint: it asks for the runs of the steps before, which were pretended.
+    """
+    from zenml.client import Client
+    from zenml.config.step_run_info import StepRunInfo
+    from zenml.orchestrators import utils
+    from zenml.utils import env_utils
+
+    stack, snapshot = Client().active_stack, run.snapshot
+    for name, step in snapshot.step_configurations.items():
+        if not step.config.step_operator:
+            continue
+        info = StepRunInfo.model_construct(
+            step_run_id=uuid.uuid4(), run_id=run.id, run_name=run.name, pipeline_step_name=name,
+            config=step.config, spec=step.spec, pipeline=snapshot.pipeline_configuration, snapshot=snapshot,
+        )  # fmt: skip
+        environment, secrets = utils.get_config_environment_vars(pipeline_run_id=run.id)
+        environment |= {**secrets, **env_utils.get_runtime_environment(config=step.config, stack=stack)}
+        stack.step_operator.submit_with_allocation(info, list(step.config.command), environment, None)
 
 
 def main(values: Path, profiles: list[Path]) -> None:
@@ -111,7 +123,7 @@ def main(values: Path, profiles: list[Path]) -> None:
             began = time.monotonic()
             run = training_pipeline.with_options(config_path=str(profile))()
             status = orchestrate(run)
-            run_on_several_pods(run)
+            start_pods_of_operated_steps(run)
             nightly = Schedule(name=f"nightly-{profile.stem}", cron_expression="30 3 * * *")
             training_pipeline.with_options(config_path=str(profile), schedule=nightly)()
             found.append({"run": str(run.id), "status": status, "seconds": time.monotonic() - began})

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from pipelines.on_nodes import node_step_ids
-from pipelines.training import STEPS
 from tests.kube import manifests
 from tests.kube.conftest import Submitted
 from tests.kube.submit import IMAGE, PLANTED
@@ -68,6 +66,9 @@ def mounts(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_every_step_is_a_job_and_every_manifest_is_valid(run: Submitted, profile: str) -> None:
+    from pipelines.on_nodes import node_step_ids
+    from pipelines.training import STEPS
+
     # `resolve` is there only for a base from the registry.
     expected = set(STEPS) - {"resolve"}
     if profile == "multi-node":
