@@ -92,6 +92,7 @@ def start_pods_of_operated_steps(run: Any) -> None:
 
     Not through those pods' entrypoint: it asks for the runs of the steps before, which were pretended.
     """
+    from kubernetes import config
     from zenml.client import Client
     from zenml.config.step_run_info import StepRunInfo
     from zenml.orchestrators import utils
@@ -107,7 +108,8 @@ def start_pods_of_operated_steps(run: Any) -> None:
         )  # fmt: skip
         environment, secrets = utils.get_config_environment_vars(pipeline_run_id=run.id)
         environment |= {**secrets, **env_utils.get_runtime_environment(config=step.config, stack=stack)}
-        stack.step_operator.submit_with_allocation(info, list(step.config.command), environment, None)
+        with mock.patch.object(config, "load_incluster_config", config.load_kube_config):
+            stack.step_operator.submit_with_allocation(info, list(step.config.command), environment, None)
 
 
 def main(values: Path, profiles: list[Path]) -> None:
