@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ pytest.importorskip("kubernetes")
 from llara_core.doctor import Check, lines, verdict
 from llara_core.errors import ConfigError
 from llara_core.settings import load_yaml
-from pipelines import kubernetes_addresses, kubernetes_cluster, kubernetes_doctor, kubernetes_store
+from pipelines import kubernetes_cluster, kubernetes_doctor, kubernetes_store
 from pipelines.kubernetes_wanted import Wanted, wanted_by
 from tests.deploy.render import render
 from tests.deploy.roles import BASE
@@ -159,100 +158,6 @@ def test_a_server_that_is_away_costs_seconds_and_is_named(tmp_path: Path) -> Non
     assert time.monotonic() - begun < 60
 
 
-class _Service:
-    """A server on loopback that answers everything with one status, or never."""
-
-    def __init__(self, status: int | None) -> None:
-        outer = self
-        self.asked: list[tuple[str, str | None]] = []
-        self._over = threading.Event()
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append((self.path, self.headers.get("Authorization")))
-                if status is None:
-                    outer._over.wait(60)
-                    return
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> _Service:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def test_services_that_answer_are_well() -> None:
-    with _Service(200) as service:
-        assert kubernetes_addresses.zenml_server(service.url).ok
-        told = {"tracking_username": "me", "tracking_password": "planted"}
-        assert kubernetes_addresses.mlflow(service.url, told).ok
-        assert kubernetes_addresses.registry(f"{service.url}/team").ok
-        paths = [path.partition("?")[0] for path, _ in service.asked]
-        assert paths == ["/health", "/api/2.0/mlflow/experiments/search", "/v2/"]
-        assert service.asked[1][1] is not None
-    with _Service(401) as service:
-        assert kubernetes_addresses.registry(service.url).ok  # it asks who we are
-        refused = kubernetes_addresses.mlflow(service.url, {"tracking_token": "planted"})
-        assert not refused.ok
-        assert "make stack-kubernetes" in refused.advice
-        assert service.asked[1][1] == "Bearer planted"
-
-
-@pytest.mark.parametrize("ask", [kubernetes_addresses.zenml_server, kubernetes_addresses.registry])
-def test_a_service_that_is_away_or_silent_is_told(
-    ask: Callable[[str], Check], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with _Service(200) as service:
-        gone = service.url
-    assert not ask(gone).ok
-    monkeypatch.setattr(kubernetes_addresses, "TIMEOUT", (0.2, 0.2))
-    with _Service(None) as silent:
-        check = ask(silent.url)
-    assert "ReadTimeout" in check.found
-    assert not kubernetes_addresses.zenml_server("sqlite:////x.db").ok
-
-
-def test_passwords_in_addresses_are_not_shown() -> None:
-    check = kubernetes_addresses.mlflow("http://me:planted@127.0.0.1:1", {})
-    assert not check.ok
-    assert "planted" not in f"{check.found}{check.advice}"
-
-
-def test_a_bucket_is_opened_with_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = pytest.importorskip("moto.server")
-    monkeypatch.setattr(kubernetes_addresses, "TIMEOUT", (2, 5))
-    store = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    store.start()
-    try:
-        from botocore.session import Session
-
-        host, port = store.get_host_and_port()
-        arguments = {"endpoint_url": f"http://{host}:{port}", "region_name": "us-east-1"}
-        told = {"client_kwargs": arguments, "key": "a", "secret": "planted"}
-        missing = kubernetes_addresses.bucket("s3://llara/zenml", told)
-        assert (missing.ok, missing.advice) == (False, "make the bucket 'llara'")
-        keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
-        Session().create_client("s3", **arguments, **keys).create_bucket(Bucket="llara")
-        assert kubernetes_addresses.bucket("s3://llara/zenml", told).ok
-    finally:
-        store.stop()
-    away = kubernetes_addresses.bucket("s3://llara/zenml", told)
-    assert not away.ok
-    assert "planted" not in f"{away.found}{away.advice}"
-
-
 def test_secrets_that_are_missing_are_named() -> None:
     class Held:
         def get_secret(self, name: str) -> Any:
@@ -287,9 +192,10 @@ def test_problems_are_shown_with_what_to_do() -> None:
 
 
 def test_a_zenml_server_that_is_away_ends_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    with _Service(200) as service:
-        gone = service.url
-    monkeypatch.setenv("ZENML_STORE_URL", gone)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("ZENML_STORE_URL", f"http://127.0.0.1:{port}")
     checks = list(kubernetes_doctor.examine("llara-kubernetes", []))
     assert [(check.name, check.ok) for check in checks] == [("zenml server", False)]
 
