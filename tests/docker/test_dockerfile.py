@@ -154,7 +154,10 @@ def test_a_target_ends_as_a_user_with_a_number(target: str) -> None:
     home = {pair for part in lineage(stage) for rest in part.all("ENV") for pair in shlex.split(rest)}
     assert "HOME=/home/llara" in home
     assert {"org.opencontainers.image.version", "org.opencontainers.image.licenses"} <= {
-        pair.partition("=")[0] for rest in stage.all("LABEL") for pair in shlex.split(rest)
+        pair.partition("=")[0]
+        for part in lineage(stage)
+        for rest in part.all("LABEL")
+        for pair in shlex.split(rest)
     }
 
 
