@@ -101,6 +101,12 @@ def test_every_copied_file_exists_and_is_let_in() -> None:
     assert all(ignored(path) for path in (".git", ".local", ".venv", "deploy/kubernetes.env", "tests"))
 
 
+def test_every_package_of_ours_is_in_the_image() -> None:
+    told = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    copied = {path for _, paths in copies(BY_NAME["code"]) for path in paths}
+    assert set(told["tool"]["importlinter"]["root_packages"]) <= copied
+
+
 def test_every_stage_that_is_named_stands_before() -> None:
     seen: list[str] = []
     for stage in STAGES:
