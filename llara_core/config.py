@@ -27,6 +27,7 @@ from llara_core.data_settings import (
     RulePolicy,
 )
 from llara_core.errors import ConfigError
+from llara_core.launch_settings import LaunchSettings
 from llara_core.mining_settings import MineSettings, ShareSettings, VetoSettings
 from llara_core.promotion_settings import PromoteSettings
 from llara_core.settings import Settings
@@ -34,8 +35,8 @@ from llara_core.training_settings import AdaptSettings, FinetuneSettings, LoraSe
 
 __all__ = [
     "AdaptSettings", "AdaptationSettings", "Bm25Settings", "CollectionSettings", "DuplicateSettings",
-    "EvaluateSettings", "FinetuneSettings", "FromScratchSettings", "IngestSettings", "LeakSettings",
-    "LoraSettings", "MineSettings", "ModelSettings", "OptimizerSettings", "PassageSettings",
+    "EvaluateSettings", "FinetuneSettings", "FromScratchSettings", "IngestSettings", "LaunchSettings",
+    "LeakSettings", "LoraSettings", "MineSettings", "ModelSettings", "OptimizerSettings", "PassageSettings",
     "PromoteSettings", "PycodeSettings", "RegistrySettings", "ShareSettings", "TemplateSettings",
     "TextSettings", "TrainingSettings", "VetoSettings",
 ]  # fmt: skip
@@ -251,6 +252,7 @@ class TrainingSettings(Settings):
     adapt: AdaptSettings = AdaptSettings()
     mine: MineSettings = MineSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    launch: LaunchSettings = LaunchSettings()  # of both stages
     evaluate: EvaluateSettings = EvaluateSettings()
     registry: RegistrySettings = RegistrySettings()
     promote: PromoteSettings = PromoteSettings()
@@ -263,4 +265,5 @@ class AdaptationSettings(Settings):
     text: TextSettings = TextSettings()
     model: ModelSettings = ModelSettings(from_scratch=FromScratchSettings())
     adapt: AdaptSettings = AdaptSettings()
+    launch: LaunchSettings = LaunchSettings()
     registry: RegistrySettings = RegistrySettings(model_name="llara-adapted")

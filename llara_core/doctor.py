@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,6 +55,25 @@ def examine(folder: Path | None = None) -> list[Check]:
         _tracking,
     ]
     return [*(check() for check in checks), _disk(folder)]
+
+
+def lines(checks: Sequence[Check]) -> Iterator[str]:
+    """What is shown of checks: a line each, and below each problem what to do about it.
+
+    Args:
+        checks: what was found.
+    """
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        yield f"{'ok     ' if check.ok else 'PROBLEM'}  {check.name:<{width}}  {check.found}"
+        if not check.ok:
+            yield f"{'':7}  {'':<{width}}  → {check.advice}"
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """How many problems there are, in words; empty without any."""
+    failed = sum(not check.ok for check in checks)
+    return f"{failed} {'problem' if failed == 1 else 'problems'} found" if failed else ""
 
 
 def _python() -> Check:

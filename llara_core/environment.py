@@ -36,6 +36,15 @@ def describe(repository: Path | None = None) -> dict[str, Any]:
     }
 
 
+def of_children() -> dict[str, str]:
+    """This process's environment for processes that run a module of this package, installed or not."""
+    root = str(Path(__file__).resolve().parent.parent)
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+
+
 def packages() -> dict[str, str]:
     """Versions of the installed packages that the library names, in alphabetical order."""
     names = {"llara", *_OPTIONAL}

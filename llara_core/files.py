@@ -81,6 +81,18 @@ def write_json(target: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def copy_or_link(source: str, target: str) -> str:
+    """A file that nobody changes at another place: a hard link, or a copy where there can be none.
+
+    ``shutil.copytree`` takes it as its ``copy_function``.
+    """
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+    return target
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, read block by block.
 

@@ -97,17 +97,7 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
     from pipelines import quiet
 
     quiet.before_imports()
-    from rich.console import Console
-
-    from pipelines import (
-        evaluation_outcome,
-        indexing_outcome,
-        orphans,
-        outcome,
-        retraining_outcome,
-        run_configuration,
-        stacks,
-    )
+    from pipelines import evaluation_outcome, kubernetes_outcome, orphans, run_configuration, stacks
     from steps import hooks
 
     steps, pipeline = _pipeline(kind)
@@ -122,11 +112,26 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
     incomplete: BaseException | None = None
     with run_configuration.for_this_run(config, no_cache) as file:
         try:
-            run: Any = pipeline.with_options(config_path=str(file))()
+            run: Any = kubernetes_outcome.watched(kind, pipeline.with_options(config_path=str(file)))
         except Exception as error:
             # What an evaluation could judge is shown, whatever else of it failed.
             run, incomplete = evaluation_outcome.unfinished_run(kind, _chain(error)), error
+    _show(kind, run, time.monotonic() - started)
+    if incomplete is not None:
+        raise incomplete
+
+
+def _show(kind: str, run: Any, seconds: float) -> None:
+    """Print what a run has found out; of one that goes on elsewhere, only its name."""
+    from rich.console import Console
+
+    from pipelines import evaluation_outcome, indexing_outcome, outcome, retraining_outcome
+
     console = Console(width=None if sys.stdout.isatty() else 132)
+    if not run.status.is_finished:  # `synchronous: false`
+        words = f"[bold]Started[/]    {run.name}; `zenml pipeline runs list` says how it goes"
+        console.print(words, highlight=False)
+        return
     shown = {
         "training": outcome.show,
         "adaptation": outcome.show_adaptation,
@@ -134,9 +139,7 @@ def _run(kind: str, config: Path, stack_name: str | None, no_cache: bool, debug:
         "retraining": retraining_outcome.show,
     }
     shown.get(kind, evaluation_outcome.show)(run, console)
-    console.print(f"[bold]Took[/]       {time.monotonic() - started:.0f} s", highlight=False)
-    if incomplete is not None:
-        raise incomplete
+    console.print(f"[bold]Took[/]       {seconds:.0f} s", highlight=False)
 
 
 def _check(kind: str, config: Path) -> Any:
@@ -201,10 +204,10 @@ def _pipeline(kind: str) -> tuple[Any, Any]:
         return RETRAINING_STEPS, retraining_pipeline
     if kind != "adaptation":
         raise ConfigError(f"no pipeline is called {kind!r}")
-    from pipelines.adaptation import STEPS as ADAPTATION_STEPS
     from pipelines.adaptation import adaptation_pipeline
+    from pipelines.adaptation import step_names as adaptation_step_names
 
-    return ADAPTATION_STEPS, adaptation_pipeline
+    return adaptation_step_names, adaptation_pipeline
 
 
 def _stack() -> None:

@@ -8,6 +8,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from llara_core.config import REGISTRY, AdaptationSettings
+from pipelines.on_nodes import node_step_ids, trained
 from pipelines.options import for_stack, readable_errors
 from steps.adapt import adapt
 from steps.hold_out import hold_out
@@ -27,6 +28,11 @@ STEPS = (
 )  # fmt: skip
 
 
+def step_names(settings: AdaptationSettings) -> tuple[str, ...]:
+    """Names of all steps that a run with these settings may have."""
+    return STEPS if settings.launch.nodes == 1 else (*STEPS, *node_step_ids("adapt"))
+
+
 @pipeline(name="adaptation", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def adaptation_pipeline(
@@ -34,6 +40,7 @@ def adaptation_pipeline(
     text: dict[str, Any] | None = None,
     model: dict[str, Any] | None = None,
     adapt: dict[str, Any] | None = None,
+    launch: dict[str, Any] | None = None,
     registry: dict[str, Any] | None = None,
 ) -> None:
     """Ingest text, hold some of it out, adapt, judge on what was held out, register, promote.
@@ -60,7 +67,7 @@ def _wire(settings: AdaptationSettings) -> None:
     if settings.model.base is not None and settings.model.base.startswith(REGISTRY):
         start["reference"] = for_stack(resolve)(reference=settings.model.base)
     base = for_stack(prepare)(collection=text, settings=settings.model, seed=seed, **start)
-    adapted = for_stack(adapt)(base=base, passages=training, settings=settings.adapt, seed=seed)
+    adapted = trained(adapt, settings, base=base, passages=training, settings=settings.adapt, seed=seed)
     judgement = for_stack(judge_adaptation)(
         base=base, adapted=adapted, held_out=held_out, settings=settings.adapt, seed=seed
     )

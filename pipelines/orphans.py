@@ -34,8 +34,9 @@ def lock_of(local: Path, run_id: str) -> Path:
 def close(local: Path) -> list[str]:
     """Mark runs whose process is gone as failed, in ZenML and MLflow.
 
-    Runs of other machines, whose locks are not here, are left alone; one that never began a step is closed
-    after a day.
+    Runs of other machines, whose locks are not here, are left alone, and so are those that a cluster carries
+    out: each of their steps is a process of its own, and between two of them nobody holds the lock. A run
+    that never began a step is closed after a day.
 
     Args:
         local: folder of the local state.
@@ -64,11 +65,20 @@ def close(local: Path) -> list[str]:
 
 
 def _is_over(local: Path, run: Any) -> bool:
+    if _elsewhere(run):
+        return False
     lock = lock_of(local, str(run.id))
     if lock.exists():
         return not locked(lock)
     age = datetime.now(timezone.utc) - run.created.replace(tzinfo=run.created.tzinfo or timezone.utc)
     return not run.steps and age > _DAY
+
+
+def _elsewhere(run: Any) -> bool:
+    from zenml.enums import StackComponentType
+
+    components = {} if run.stack is None else run.stack.components
+    return any(one.flavor_name != "local" for one in components.get(StackComponentType.ORCHESTRATOR) or ())
 
 
 def _open(lock: Path, found: list[Any], closed: list[str]) -> bool:

@@ -61,7 +61,8 @@ def show(run: Any, console: Console) -> None:
     for step in sorted((one for one in run.steps if one.startswith("audit")), key=len):
         audit = publish_page(_output(run, step, "mining_audit"), audit_page_of(step))
         console.print(f"[bold]Negatives[/]  {audit}", highlight=False, soft_wrap=True)
-    if promotion["promoted"]:
+    # From a remote store the whole model would be fetched, only to name its folder.
+    if promotion["promoted"] and _store_is_local():
         arm = promotion["system"] if promotion["system"] == WITHOUT_ADAPTATION else None
         step = "finetune_without_adaptation" if arm else last_round(run.steps)
         folders = (
@@ -180,6 +181,12 @@ def _change(row: Mapping[str, Any], gain: str, p_value: str) -> str:
         return "\N{EN DASH}"
     p = row[p_value]
     return f"{row[gain]:+.4f} ({'p < 0.001' if p < 0.001 else f'p = {p:.3f}'})"
+
+
+def _store_is_local() -> bool:
+    from zenml.client import Client
+
+    return bool(Client().active_stack.artifact_store.config.is_local)
 
 
 def _output(run: Any, step: str, output: str) -> Any:

@@ -8,12 +8,14 @@ ids of steps), and it refuses ``after=`` by name, so it could not use the traini
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from zenml import pipeline
 from zenml.enums import ExecutionMode
+from zenml.utils.env_utils import substitute_env_variable_placeholders
 
 from llara_core.config import TrainingSettings
+from llara_core.errors import ConfigError
 from llara_core.retraining_settings import RetrainingSettings
 from pipelines.environment import REPOSITORY
 from pipelines.options import for_stack, readable_errors
@@ -24,6 +26,7 @@ from steps.decide import decide
 from steps.observe import observe
 from steps.tick_hooks import TICK_HOOKS
 
+Values = TypeVar("Values")
 STEPS = (
     "begin_tick", "identify", "ingest", "recall", "validate", "duplicates", "leaks", "data_report", "accept",
     "observe", "decide", "act",
@@ -55,8 +58,8 @@ def retraining_pipeline(  # noqa: PLR0913, PLR0917 - the fields of RetrainingSet
 
 def _wire(settings: RetrainingSettings) -> None:
     """Connect the steps; the files that the settings name are read here, so that the run records them."""
-    training = settings.training_values(REPOSITORY)
-    indexing = settings.indexing_values(REPOSITORY)
+    training = filled(settings.training_values(REPOSITORY))
+    indexing = filled(settings.indexing_values(REPOSITORY))
     told = TrainingSettings.parse(training.get("parameters"), "parameters")
     name = told.registry.model_name
     files: dict[str, Any] = {"training": training, "indexing": indexing, "settings": settings}
@@ -65,3 +68,17 @@ def _wire(settings: RetrainingSettings) -> None:
     observation = for_stack(observe)(tick=tick, collection=collection, **files)
     verdict = for_stack(decide)(tick=tick, observation=observation, name=name, settings=settings)
     for_stack(act)(tick=tick, observation=observation, verdict=verdict, name=name, **files)
+
+
+def filled(values: Values) -> Values:
+    """Values with their ``${VARIABLES}`` filled in, as ZenML does with the file of a run started by hand.
+
+    So the training finds what the tick has read in the cache, and a tick on a cluster needs none of them.
+
+    Raises:
+        ConfigError: a variable is not set.
+    """
+    try:
+        return substitute_env_variable_placeholders(values)
+    except KeyError as error:
+        raise ConfigError(f"{error.args[0]} Export it first, then start the tick again") from None

@@ -15,7 +15,9 @@ import yaml
 
 from llara_core.errors import ConfigError
 from llara_core.settings import Settings, load_yaml, nearest
+from pipelines import kubernetes_check
 
+ON_NODES = "_on_nodes"  # how steps are called that are a command for several pods: pipelines/on_nodes.py
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
@@ -32,7 +34,8 @@ def check(
         settings_type: what the pipeline is told by, e.g. ``TrainingSettings``.
 
     Raises:
-        ConfigError: the file is missing or broken, or a key, step or setting is unknown.
+        ConfigError: the file is missing or broken, a key, step or setting is unknown, or what it says to
+            Kubernetes cannot work.
     """
     from pydantic import ValidationError
     from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
@@ -50,6 +53,7 @@ def check(
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {place}: got {first['input']!r}; {first['msg']}") from None
+    kubernetes_check.check(values, path, [name for name in known if name.endswith(ON_NODES)])
     return settings
 
 

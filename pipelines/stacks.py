@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 STACK_FOLDER = REPOSITORY / ".zenml" / "stacks"
 LOCAL_STACK = "llara-local"
+# Stacks that need more than variables: what makes them.
+_MADE_BY = {"llara-kubernetes": "make stack-kubernetes"}
 EXPERIMENT = "llara"
 _CREDENTIALS = {"tracking_username", "tracking_password", "tracking_token"}
 
@@ -62,10 +64,25 @@ def import_stack(path: Path, activate: bool = False) -> tuple[str, bool]:
     Returns:
         the id of the stack, and whether anything had to change.
     """
+    return register(read_stack(path), activate)
+
+
+def register(described: dict[str, Any], activate: bool = False) -> tuple[str, bool]:
+    """Create or update a stack and its components.
+
+    Args:
+        described: as ``read_stack`` gives it.
+        activate: also make it the active stack; only for a ZenML state of our own.
+
+    Returns:
+        the id of the stack, and whether anything had to change.
+
+    Raises:
+        ConfigError: a component of the same name exists with another flavor.
+    """
     from zenml.client import Client
     from zenml.enums import StackComponentType
 
-    described = read_stack(path)
     client = Client()
     ids, changed = {}, False
     for kind, components in described["components"].items():
@@ -101,6 +118,8 @@ def stack_id(name: str) -> str:
     known = {stack.name: str(stack.id) for stack in Client().list_stacks(size=1000).items}
     if name in known:
         return known[name]
+    if name in _MADE_BY:
+        raise ConfigError(f"stack {name!r} is not in this ZenML server yet; `{_MADE_BY[name]}` puts it there")
     file = STACK_FOLDER / f"{name}.yaml"
     if file.is_file():
         return import_stack(file)[0]

@@ -8,6 +8,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from llara_core.config import REGISTRY, TrainingSettings
+from pipelines.on_nodes import node_step_ids, trained
 from pipelines.options import for_stack, readable_errors
 from steps.accept import accept
 from steps.adapt import adapt
@@ -48,7 +49,11 @@ def round_id(step: str, number: int) -> str:
 def step_names(settings: TrainingSettings) -> tuple[str, ...]:
     """Names of all steps that a run with these settings may have."""
     rounds = range(2, settings.mine.rounds + 1)
-    return (*STEPS, *(round_id(step, number) for number in rounds for step in REPEATED))
+    names = (*STEPS, *(round_id(step, number) for number in rounds for step in REPEATED))
+    if settings.launch.nodes == 1:
+        return names
+    stages = [name for name in names if name.startswith(("adapt", "finetune"))]
+    return (*names, *(extra for stage in stages for extra in node_step_ids(stage)))
 
 
 @pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
@@ -60,6 +65,7 @@ def training_pipeline(  # noqa: PLR0913, PLR0917 - the fields of TrainingSetting
     adapt: dict[str, Any] | None = None,
     mine: dict[str, Any] | None = None,
     finetune: dict[str, Any] | None = None,
+    launch: dict[str, Any] | None = None,
     evaluate: dict[str, Any] | None = None,
     registry: dict[str, Any] | None = None,
     promote: dict[str, Any] | None = None,
@@ -88,14 +94,14 @@ def _wire(settings: TrainingSettings) -> None:
     if settings.model.base is not None and settings.model.base.startswith(REGISTRY):
         start["reference"] = for_stack(resolve)(reference=settings.model.base)
     base = for_stack(prepare)(collection=collection, settings=settings.model, seed=seed, **start)
-    adapted = for_stack(adapt)(base=base, passages=passages, settings=settings.adapt, seed=seed)
+    adapted = trained(adapt, settings, base=base, passages=passages, settings=settings.adapt, seed=seed)
     negatives, finetuned = _rounds(settings, collection, adapted)
     models = {"base": base, "adapted": adapted, "finetuned": finetuned}
     # With no steps of its own the run starts from an adapted model: there is no unadapted one to compare.
     if settings.evaluate.without_adaptation and settings.adapt.steps:
-        models["finetuned_without_adaptation"] = for_stack(finetune)(
+        models["finetuned_without_adaptation"] = trained(
+            finetune, settings, "finetune_without_adaptation", after="validate_mine",
             start=base, collection=collection, negatives=negatives[0], settings=settings.finetune, seed=seed,
-            id="finetune_without_adaptation", after="validate_mine",
         )  # fmt: skip
     comparison = for_stack(evaluate)(
         collection=collection, leaks=leaked, negatives=negatives[-1], settings=settings.evaluate, **models
@@ -158,9 +164,10 @@ def _rounds(settings: TrainingSettings, collection: Any, adapted: Any) -> tuple[
         for_stack(audit)(negatives=negatives, id=round_id("audit", number))
         gate = round_id("validate_mine", number)
         for_stack(validate_negatives)(collection=collection, negatives=negatives, id=gate, **lengths)
-        finetuned = for_stack(finetune)(
-            start=adapted, collection=collection, negatives=negatives, settings=settings.finetune,
-            seed=settings.seed, id=round_id("finetune", number), after=gate,
+        finetuned = trained(
+            finetune, settings, round_id("finetune", number), after=gate,
+            start=adapted, collection=collection, negatives=negatives,
+            settings=settings.finetune, seed=settings.seed,
         )  # fmt: skip
         rounds.append(negatives)
     return rounds, finetuned

@@ -171,5 +171,7 @@ def environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_CHILDREN}
     if not kept.get("MLFLOW_TRACKING_URI"):  # ZenML empties it when a run ends
         kept.pop("MLFLOW_TRACKING_URI", None)
+    if kept.get("ZENML_STORE_API_KEY"):  # on a cluster; the token is good for this step's own run alone
+        kept.pop("ZENML_STORE_API_TOKEN", None)
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
     return kept

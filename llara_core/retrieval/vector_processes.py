@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 import llara_core.errors
-from llara_core.environment import usable_cpus
+from llara_core.environment import of_children, usable_cpus
 from llara_core.errors import ConfigError, LlaraError
 from llara_core.model.bundle import read_bundle
 from llara_core.model.encoded import Encoded, Tally
@@ -192,13 +191,11 @@ class _Worker:
     """One process and the pipes to it."""
 
     def __init__(self, model: Path, device: str, threads: int) -> None:
-        root = str(Path(llara_core.errors.__file__).parents[1])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "llara_core.retrieval.vector_worker", str(model), device, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=of_children(),
         )
         self._input, self._output = cast(BinaryIO, self.process.stdin), cast(BinaryIO, self.process.stdout)
 

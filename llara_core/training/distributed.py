@@ -17,7 +17,9 @@ from llara_core.errors import TrainingError
 
 logger = logging.getLogger(__name__)
 
-# Long enough for the main process to write a large model while the others wait.
+# Long enough for the main process to write a large model while the others wait. A launcher of ours says what
+# its settings say, in seconds.
+PATIENCE = "LLARA_PATIENCE"
 TIMEOUT = timedelta(minutes=30)
 
 
@@ -25,13 +27,15 @@ def connect() -> None:
     """Join the processes that ``accelerate launch`` or ``torchrun`` started; one process joins nothing.
 
     Called before anything that only one process may do. Sets this process's GPU, so that ``cuda`` means its
-    own. A process that waits for another longer than ``TIMEOUT`` ends with an error instead of hanging.
+    own. A process that waits for another longer than ``$LLARA_PATIENCE`` seconds, by default ``TIMEOUT``,
+    ends with an error instead of hanging.
     """
     if launched_processes() == 1 or dist.is_initialized():
         return
     from accelerate import PartialState
 
-    state = PartialState(cpu=use_cpu(), timeout=TIMEOUT)
+    told = os.environ.get(PATIENCE)
+    state = PartialState(cpu=use_cpu(), timeout=timedelta(seconds=float(told)) if told else TIMEOUT)
     if state.device.type == "cuda":
         torch.cuda.set_device(state.device)
     logger.info("process %d of %d on %s", rank(), world_size(), state.device)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from llara_core.data.collection import Collection
+from llara_core.files import copy_or_link
 from steps.materializers import FolderArtifact
 from steps.workspace import new_folder
 
@@ -42,15 +42,7 @@ def same_files(source: Path, name: str) -> Path:
         name: of the new folder.
     """
     target = new_folder(name)
-    return Path(shutil.copytree(source, target, copy_function=_linked))
-
-
-def _linked(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
-    return target
+    return Path(shutil.copytree(source, target, copy_function=copy_or_link))
 
 
 def open_collection(artifact: FolderArtifact) -> Collection:

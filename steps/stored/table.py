@@ -42,6 +42,11 @@ def write_table(table: pa.Table, folder: Path) -> Path:
     return file
 
 
+def file_of(artifact: FolderArtifact) -> Path:
+    """The Arrow file of a table's artifact."""
+    return artifact.path / _FILE
+
+
 def open_table(artifact: FolderArtifact) -> pa.Table:
     """The table of an artifact, memory-mapped."""
-    return pa.ipc.open_file(pa.memory_map(str(artifact.path / _FILE))).read_all()
+    return pa.ipc.open_file(pa.memory_map(str(file_of(artifact)))).read_all()

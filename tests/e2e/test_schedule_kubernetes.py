@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
+pytest.importorskip("kubernetes")
+pytest.importorskip("kubernetes_validate")
+
+from tests.kube.cluster import Cluster
+from tests.kube.services import plain_environment
+
 ROOT = Path(__file__).resolve().parents[2]
-FAKE = ROOT.parent / "shared" / "kube" / "fakekube.py"
 SET_UP = """
 from pipelines import environment
 environment.apply()
@@ -27,7 +31,7 @@ def make(kind, flavor, **configuration):
     ).id
 ids = {
     Kind.ORCHESTRATOR: [make(
-        Kind.ORCHESTRATOR, "kubernetes", kubernetes_context="fake", kubernetes_namespace="zenml",
+        Kind.ORCHESTRATOR, "kubernetes", kubernetes_context="llara-test", kubernetes_namespace="zenml",
         skip_local_validations=True, local=True,
     )],
     Kind.CONTAINER_REGISTRY: [make(Kind.CONTAINER_REGISTRY, "default", uri="registry.example.com")],
@@ -38,50 +42,32 @@ client.create_stack(name="remote", components=ids)
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Environment with a stack `remote`; skips where the fake is not at hand."""
-    pytest.importorskip("kubernetes")
-    if not FAKE.exists():
-        pytest.skip("no recording API server beside the checkout")
-    server = subprocess.Popen(
-        [sys.executable, FAKE, "0", tmp_path], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "FAKE_INSTANT": "1"},
-    )  # fmt: skip
-    try:
-        assert server.stdout is not None
-        port = int(server.stdout.readline().rsplit(",", 1)[1].strip(" )\n"))
-        kubeconfig = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "fake",
-            "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-            "users": [{"name": "fake", "user": {"token": "none"}}],
-            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
-        }  # fmt: skip
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-        dropped = ("LLARA_", "ZENML_", "MLFLOW_", "PYTEST_")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-        environment |= {
-            "LLARA_LOCAL": str(tmp_path / "local"), "LLARA_PROJECT": str(ROOT), "LLARA_CRONTAB": "false",
-            "KUBECONFIG": str(tmp_path / "kubeconfig"), "FAKE_PORT": str(port), "PYTHONPATH": str(ROOT),
-            "LLARA_TINY": str(tmp_path / "tiny"),
-        }  # fmt: skip
-        subprocess.run([sys.executable, "-c", SET_UP], env=environment, cwd=ROOT, check=True)
-        yield environment
-    finally:
-        server.kill()
-        server.wait()
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster that records, and whose Jobs are done at once."""
+    with Cluster(tmp_path / "cluster") as made:
+        yield made
 
 
-def cron_jobs(environment: dict[str, str]) -> list[dict[str, Any]]:
-    import urllib.request
+@pytest.fixture
+def environment(tmp_path: Path, cluster: Cluster) -> dict[str, str]:
+    """Of a state with a stack `remote` on that cluster."""
+    made = plain_environment() | {
+        "LLARA_LOCAL": str(tmp_path / "local"), "LLARA_PROJECT": str(ROOT), "LLARA_CRONTAB": "false",
+        "KUBECONFIG": str(cluster.kubeconfig), "LLARA_TINY": str(tmp_path / "tiny"),
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-c", SET_UP], env=made, cwd=ROOT, check=True)
+    return made
 
-    address = f"http://127.0.0.1:{environment['FAKE_PORT']}/apis/batch/v1/namespaces/zenml/cronjobs"
-    with urllib.request.urlopen(address) as answer:
-        return [one["spec"] for one in json.load(answer)["items"]]
+
+def cron_jobs(cluster: Cluster) -> list[dict[str, Any]]:
+    return [one["spec"] for one in cluster.objects.list("cronjobs", "zenml")]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_schedule_becomes_one_cron_job(tmp_path: Path, cluster: dict[str, str]) -> None:
+def test_a_schedule_becomes_one_cron_job(
+    tmp_path: Path, cluster: Cluster, environment: dict[str, str]
+) -> None:
     folder = tmp_path / "schedules"
     folder.mkdir()
     config = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text())
@@ -94,7 +80,7 @@ def test_a_schedule_becomes_one_cron_job(tmp_path: Path, cluster: dict[str, str]
 
     def call(*words: str) -> str:
         command = [sys.executable, "-m", "llara_core.cli", "schedule", *words]
-        done = subprocess.run(command, env=cluster, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from zenml.enums import StackComponentType
 
 from llara_core.operations.lock import Held, take
 from pipelines import orphans
@@ -30,7 +31,9 @@ class Zenml:
     def list_pipeline_runs(self, **_: Any) -> Any:
         return SimpleNamespace(items=self.runs)
 
-    def add(self, name: str, age: timedelta = timedelta(0), steps: int = 1) -> None:
+    def add(
+        self, name: str, age: timedelta = timedelta(0), steps: int = 1, orchestrator: str = "local"
+    ) -> None:
         state = SimpleNamespace(is_finished=False)
         done = SimpleNamespace(is_finished=True)
         made = {
@@ -39,7 +42,9 @@ class Zenml:
         if made:
             made["done"] = SimpleNamespace(id=f"{name}-done", status=done)
         created = (NOW - age).replace(tzinfo=None)
-        self.runs.append(SimpleNamespace(id=name, name=name, steps=made, created=created))
+        components = {StackComponentType.ORCHESTRATOR: [SimpleNamespace(flavor_name=orchestrator)]}
+        stack = SimpleNamespace(components=components)
+        self.runs.append(SimpleNamespace(id=name, name=name, steps=made, created=created, stack=stack))
 
 
 @pytest.fixture
@@ -78,3 +83,14 @@ def test_a_killed_process_lets_go_by_itself(zenml: Zenml, held: Held, tmp_path: 
     assert orphans.close(tmp_path) == []
     held.release()
     assert orphans.close(tmp_path) == ["alive"]
+
+
+def test_runs_of_a_cluster_are_not_judged_by_locks(zenml: Zenml, tmp_path: Path) -> None:
+    """Its steps are processes of their own: between two of them the lock is free and the run goes on."""
+    zenml.add("between two steps", orchestrator="kubernetes")
+    zenml.add("waits for a GPU", timedelta(days=2), steps=0, orchestrator="kubernetes")
+    lock = orphans.lock_of(tmp_path, "between two steps")
+    lock.parent.mkdir()
+    lock.touch()
+    assert orphans.close(tmp_path) == []
+    assert zenml.updated == []

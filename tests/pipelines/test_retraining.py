@@ -83,3 +83,19 @@ def test_a_tick_that_cannot_begin_wakes_somebody(tmp_path: Path) -> None:
     assert "gone.yaml: no such configuration file" in done.stderr
     (alarm,) = webhook.bodies
     assert (alarm["kind"], alarm["severity"]) == ("tick failed", "critical")
+
+
+def test_variables_of_the_trainings_file_are_filled_in_when_the_tick_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pipelines.retraining import filled
+
+    monkeypatch.setenv("LLARA_COLLECTION", "s3://llara/data/tiny")
+    monkeypatch.delenv("LLARA_IMAGE", raising=False)
+    values = {"parameters": {"collection": {"source": "${LLARA_COLLECTION}", "url": "http://u:$SECRET@h"}}}
+    # `$SECRET` is for the step that reads the data, and shall not stand in the record of a run.
+    read = {"source": "s3://llara/data/tiny", "url": "http://u:$SECRET@h"}
+    assert filled(values) == {"parameters": {"collection": read}}
+    assert filled(None) is None
+    with pytest.raises(ConfigError, match=r"'LLARA_IMAGE'.*Export it first"):
+        filled({"settings": {"docker": {"parent_image": "${LLARA_IMAGE}"}}})
