@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRAS ?= cpu,data,s3,pipeline,kubernetes,figures,serve,onnx,dev
 CONFIG ?= configs/demo.yaml
+TARGET ?= cpu
+IMAGE ?= llara
+KUBERNETES_ENV ?= deploy/kubernetes.env
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' llara_core/__init__.py)
 LLARA_LOCAL ?= $(CURDIR)/.local
 READY := $(VENV)/.ready
 # The default tests: a worker per core, at most four, and the tests of a file stay together.
@@ -13,10 +17,10 @@ WORKERS ?= -n auto --maxprocesses=4 --dist loadfile
 # One rule at a time: set-up, stack and run depend on each other's files.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run scifact evaluate test test-slow lint types format fuzz setup stack clean clean-all zenml-ui mlflow-ui constraints bench bench-gain bench-gate walk docs
+.PHONY: help run scifact evaluate test test-slow lint types format fuzz setup stack stack-kubernetes image image-push clean clean-all zenml-ui mlflow-ui constraints bench bench-gain bench-gate walk docs
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: setup  ## the main job: from the Python code in this environment to a registered retriever
 	@$(BIN)/python -m pipelines training --config $(CONFIG) $(ARGS)
@@ -95,6 +99,18 @@ docs: setup  ## write the figures of finished runs (.local/reports) into README.
 
 stack: setup  ## register the stack llara-local and write .local/env (make run does it too)
 	@$(BIN)/python -m pipelines stack
+
+stack-kubernetes: setup  ## secrets and stack of a cluster, from deploy/kubernetes.env (docs/kubernetes.md)
+	@$(BIN)/python -m pipelines.kubernetes_stack --env $(KUBERNETES_ENV)
+
+image:  ## build an image where Docker is: make image TARGET=cpu IMAGE=registry.example.com/team/llara (or TARGET=cuda)
+	@DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile --target $(TARGET) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION="$$(git rev-parse HEAD)" \
+	  --tag $(IMAGE):$(VERSION)-$(TARGET) .
+
+image-push:  ## push both images: make image-push IMAGE=registry.example.com/team/llara
+	@docker push $(IMAGE):$(VERSION)-cpu
+	@docker push $(IMAGE):$(VERSION)-cuda
 
 zenml-ui: setup  ## the ZenML dashboard on http://127.0.0.1:8237
 	@$(BIN)/python -m pipelines stack
