@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/scale.py [--passages 50000] [--rounds 3] [--keep-rates]
 
 Writes docs/results/scale.json (`llara scale --rates` reads it) and the marked section of docs/scale.md, which
-is what `llara scale` says with these rates. CPU time of one thread, which other programs do not disturb, but
-for merging: that waits for the disk, so it is the clock's. Medians of rounds.
+is what `llara scale` says with these rates. CPU time of one thread, which other programs do not disturb;
+medians of rounds.
 """
 
 from __future__ import annotations
@@ -49,15 +49,13 @@ DEVICES, COUNT = ("h100", "a100-80gb", "l40s", "l4"), 64
 MACHINE = (256e9, 2000e9)  # bytes of memory and disk of the machine that plans, merges and searches
 
 
-def median_of(
-    work: Callable[[], object], rounds: int, clock: Callable[[], float] = time.process_time
-) -> float:
-    """Median seconds of some rounds."""
+def median_of(work: Callable[[], object], rounds: int) -> float:
+    """Median seconds of CPU time of some rounds."""
     taken = []
     for _ in range(rounds):
-        start = clock()
+        start = time.process_time()
         work()
-        taken.append(clock() - start)
+        taken.append(time.process_time() - start)
     return statistics.median(taken)
 
 
@@ -92,9 +90,7 @@ def _merge_seconds(task: Task, hashes: np.ndarray, folder: Path, rounds: int) ->
         shards.append(made.folder)
     key = Key(task.fingerprint, task.dimension, "float32", hashes)
     numbers = iter(range(rounds))
-    return median_of(
-        lambda: merge_shards(key, plan, shards, folder / f"whole-{next(numbers)}"), rounds, time.perf_counter
-    )
+    return median_of(lambda: merge_shards(key, plan, shards, folder / f"whole-{next(numbers)}"), rounds)
 
 
 def _pq_seconds(task: Task, rounds: int) -> float:
@@ -117,8 +113,8 @@ def _findings_bytes(task: Task, folder: Path) -> int:
 def section(rates: Rates) -> str:
     """The tables of the page: what was measured, and the plan for the example."""
     measured = [
-        ["planning the shards", f"{rates.hash_passages:,.0f} passages/s ({size_text(rates.hash_bytes)}/s of text)"],
-        ["merging", f"{size_text(rates.merge_bytes)}/s of vectors, disk included"],
+        ["planning shards", f"{rates.hash_passages:,.0f} passages/s, {size_text(rates.hash_bytes)}/s of text"],
+        ["merging", f"{size_text(rates.merge_bytes)}/s of vectors; a disk may be slower"],
         ["exact search of one query", f"{size_text(rates.flat_bytes)}/s of vectors"],
         ["IVF-PQ, one query", f"{size_text(rates.pq_codes)}/s of codes"],
         ["mining", f"{size_text(rates.findings_bytes)} kept of a query"],
@@ -132,8 +128,8 @@ def section(rates: Rates) -> str:
     seconds = flat.passages * flat.dimension * flat.dtype_bytes / rates.flat_bytes
     parts.append(
         f"For comparison, ten million passages of {SMALL}: an exact query reads "
-        f"{size_text(flat.passages * flat.dimension * flat.dtype_bytes)} and takes {duration_text(seconds)} on "
-        "one thread."
+        f"{size_text(flat.passages * flat.dimension * flat.dtype_bytes)} and takes {duration_text(seconds)} "
+        "on one thread."
     )
     return "\n\n".join(parts)
 
