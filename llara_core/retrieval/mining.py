@@ -110,6 +110,25 @@ def mine(  # noqa: PLR0913 - the last three are rarely given
     Source: paper, section 3.4 (hard negatives); step 3 is the positive-aware filter of NV-Retriever
     (Moreira et al., 2024, arXiv 2407.15831, "TopK-PercPos"); issue 4, point 4.
     """
+    findings = find(collection, encoder, settings, bm25, seed, cache=cache, shard=shard, teacher=teacher)
+    return conclude(collection, encoder.fingerprint, settings, seed, findings, shard)
+
+
+def find(  # noqa: PLR0913 - as ``mine``
+    collection: Collection,
+    encoder: Encoder,
+    settings: MineSettings,
+    bm25: Bm25Settings | None = None,
+    seed: int = 0,
+    *,
+    cache: Path | None = None,
+    shard: tuple[int, int] = (0, 1),
+    teacher: Teacher | None = None,
+) -> Findings:
+    """The part of ``mine`` that can be shared: what was found for the queries of a shard.
+
+    Arguments and errors are those of ``mine``; ``mining_shards`` keeps what it returns and joins it.
+    """
     if not windows(settings):
         raise ConfigError(
             "mine: bm25_depth, dense_depth and random_depth are all 0; "
@@ -119,20 +138,41 @@ def mine(  # noqa: PLR0913 - the last three are rarely given
         raise ConfigError(f"mine: shard {shard[0]} of {shard[1]} does not exist; parts count from 0")
     miner = _Miner(collection, encoder, settings, seed, teacher)
     miner.prepare(bm25, cache)
-    findings = miner.run(shard)
-    stats = stats_of(findings, int((miner.positives.counts == 0).sum()), settings)
+    return miner.run(shard)
+
+
+def conclude(
+    collection: Collection,
+    model: str,
+    settings: MineSettings,
+    seed: int,
+    findings: Findings,
+    shard: tuple[int, int] = (0, 1),
+) -> Mined:
+    """The part of ``mine`` that is done once: table, stats and audit of all that was found.
+
+    Args:
+        collection: that was mined.
+        model: fingerprint of the encoder.
+        settings: of the run.
+        seed: of the run.
+        findings: of ``find``, or of all shards together.
+        shard: whose findings they are.
+    """
+    positives = positives_of(collection, settings.split)
+    stats = stats_of(findings, int((positives.counts == 0).sum()), settings)
     if stats["note"]:
         logger.warning("%s", stats["note"])
     facts = {
         "collection": collection.name,
         "split": settings.split,
         "documents": collection.corpus.num_rows,
-        "model": encoder.fingerprint,
+        "model": model,
         "seed": seed,
         "shard": list(shard),
     }
-    audit = audit_of(collection, miner.positives, findings, settings, stats, facts)
-    table = table_of(collection, miner.positives.query_ids, findings.lines)
+    audit = audit_of(collection, positives, findings, settings, stats, facts)
+    table = table_of(collection, positives.query_ids, findings.lines)
     return Mined(table, stats, audit)
 
 

@@ -122,6 +122,10 @@ class Findings:
             )
         )
 
+    def add_lines(self, lines: Lines) -> None:
+        """Take in chosen negatives of queries that come after those so far."""
+        self._lines.append(lines)
+
     @property
     def lines(self) -> Lines:
         """All lines so far as one."""

@@ -13,6 +13,7 @@ import pytest
 
 from llara_core.errors import DataError
 from steps import materializers
+from steps.folder_reader import FolderReader
 from steps.materializers import MANIFEST, FolderArtifact, FolderMaterializer
 from tests.steps.stores import make_store
 
@@ -201,3 +202,26 @@ def test_memory_does_not_grow_with_the_folder(kind: str, tmp_path: Path) -> None
     )  # fmt: skip
     grown = int(done.stdout.split()[-1]) * 1024
     assert grown < 32 << 20
+
+
+def test_a_reader_needs_no_file_but_those_it_is_asked_for(store: Any, tmp_path: Path) -> None:
+    materializer = saved(store, tmp_path)
+    whole, reader = materializer.load(FolderArtifact), materializer.load(FolderReader)
+    assert reader.content_hash == whole.content_hash and reader.facts == {"rows": 3}
+    assert reader.file("a.txt").read_text() == "alpha"
+    overwrite(store, f"{materializer.uri}/content/a.txt", "gone")
+    again = reader if reader.local else materializer.load(FolderReader)
+    with again.open("sub/b.bin") as source:
+        source.seek(256)
+        assert source.read(4) == b"\x00\x01\x02\x03"
+    assert (again.folder("sub") / "b.bin").read_bytes() == bytes(range(256)) * 10
+    with pytest.raises(KeyError):
+        again.open("c.txt")
+
+
+def test_a_reader_compares_what_it_fetches_whole(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    materializer = saved(make_store("remote", str(tmp_path / "store")), tmp_path)
+    overwrite(materializer.artifact_store, f"{materializer.uri}/content/a.txt", "alphA")
+    with pytest.raises(DataError, match="5 bytes"):
+        materializer.load(FolderReader).file("a.txt")

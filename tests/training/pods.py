@@ -37,7 +37,7 @@ def start_pods(
     ]  # fmt: skip
 
 
-def ended(pods: list[subprocess.Popen[str]], within: float = 300.0) -> list[tuple[int, str]]:
+def ended(pods: list[subprocess.Popen[str]], within: float = 900.0) -> list[tuple[int, str]]:
     """How each pod ended, and what it said; one that does not end in time is a failure of the test."""
     until = time.monotonic() + within
     try:

@@ -24,7 +24,7 @@ from llara_core.training.stage_request import StageRequest
 from tests.training.pods import ended, start_pods, workers_of
 from tests.training.two_processes import ADAPT, SEED, make_base, toy_collection
 
-TWO = LaunchSettings(nodes=2, patience_minutes=1.5)
+TWO = LaunchSettings(nodes=2, patience_minutes=10)
 GIVEN = {"ZENML_KUBERNETES_POD_COUNT": "2", "ZENML_KUBERNETES_MAIN_ADDRESS": "job-0.job.zenml.svc",
          "ZENML_KUBERNETES_MAIN_PORT": "29500", "JOB_COMPLETION_INDEX": "1"}  # fmt: skip
 
@@ -147,6 +147,7 @@ def lay_down(place: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, **setti
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # a busy machine takes ten times as long as an idle one
 def test_two_pods_give_what_one_process_gives(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def test_two_pods_give_what_one_process_gives(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # a busy machine takes ten times as long as an idle one
 def test_a_killed_pod_ends_the_other_and_the_job_goes_on_exactly(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +178,7 @@ def test_a_killed_pod_ends_the_other_and_the_job_goes_on_exactly(
         request = lay_down(place, volume, monkeypatch, **long)
         pods = start_pods(volume, "adapt-1")
         if name == "killed":
-            until = time.monotonic() + 240
+            until = time.monotonic() + 600
             while not list(volume.glob("adapt/run-*/step-*/manifest.json")):
                 assert time.monotonic() < until and all(pod.poll() is None for pod in pods)
                 time.sleep(0.02)
@@ -184,7 +186,7 @@ def test_a_killed_pod_ends_the_other_and_the_job_goes_on_exactly(
             pods[1].kill()  # as a node that is taken away: nothing in the pod can say anything
             for worker in workers:
                 os.kill(worker, signal.SIGKILL)
-            ends = ended(pods, within=120)
+            ends = ended(pods)
             assert ends[0][0] == 1 and "lost another one" in ends[0][1], ends
             assert not request.is_done()
             pods = start_pods(volume, "adapt-1")
@@ -198,6 +200,7 @@ def test_a_killed_pod_ends_the_other_and_the_job_goes_on_exactly(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # a busy machine takes ten times as long as an idle one
 def test_a_pod_whose_partner_never_comes_ends_with_a_message(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,5 +208,5 @@ def test_a_pod_whose_partner_never_comes_ends_with_a_message(
     facts = {**request.facts, "launch": {**TWO.model_dump(), "patience_minutes": 0.1}}
     (request.folder / "request.json").write_text(json.dumps(facts))
     for lone in (0, 1):
-        [(code, said)] = ended(start_pods(tmp_path, "adapt-1", only=(lone,)), within=180)
+        [(code, said)] = ended(start_pods(tmp_path, "adapt-1", only=(lone,)), within=600)
         assert code == 1 and "did not all come together in time" in said, said
