@@ -41,6 +41,15 @@ def discard_checkpoints(but: str | None = None) -> None:
                 logger.warning("%s", error)
 
 
+def shards_folder(plan: str) -> Path:
+    """Where the shards of a plan keep what they have encoded, so that one that is lost goes on.
+
+    Args:
+        plan: its hash; shards of two corpora must not meet.
+    """
+    return _checkpoints() / "shards" / plan[:20]
+
+
 def _checkpoints() -> Path:
     chosen, local = os.environ.get("LLARA_CHECKPOINTS"), os.environ.get("LLARA_LOCAL")
     if chosen:

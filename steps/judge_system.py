@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from zenml import log_metadata, step
@@ -83,8 +82,5 @@ def _open(
     name, place = system["name"], system["place"]
     if place == BM25:
         return Bm25System(data, bm25, name, vectors_folder())
-    folder = Path(place)
-    if place.startswith(registry.SCHEME):
-        registered, _, number = place.removeprefix(registry.SCHEME).rpartition("/")
-        folder = registry.bundle_of(registered, number)
-    return DenseSystem(name, Retriever.from_pretrained(folder), data, vectors_folder(), dtype=vectors)
+    encoder = Retriever.from_pretrained(registry.folder_of(place))
+    return DenseSystem(name, encoder, data, vectors_folder(), dtype=vectors)

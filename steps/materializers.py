@@ -22,6 +22,7 @@ from zenml.materializers.base_materializer import BaseMaterializer
 
 from llara_core.errors import DataError
 from llara_core.files import sha256 as _sha256
+from steps.folder_reader import FolderReader
 
 MANIFEST = "manifest.json"
 _CONTENT = "content"  # the files lie below this name, so that no file of theirs can meet the manifest
@@ -74,7 +75,7 @@ class FolderArtifact:
 class FolderMaterializer(BaseMaterializer):
     """Stores a ``FolderArtifact`` file by file, the manifest last."""
 
-    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (FolderArtifact,)
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (FolderArtifact, FolderReader)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
 
     def save(self, data: FolderArtifact) -> None:
@@ -93,8 +94,8 @@ class FolderMaterializer(BaseMaterializer):
         if self._is_local:
             shutil.rmtree(data.path, ignore_errors=True)  # only empty folders are left in it
 
-    def load(self, data_type: type[Any]) -> FolderArtifact:
-        """Open the folder: in place in a local store, otherwise from a verified download.
+    def load(self, data_type: type[Any]) -> FolderArtifact | FolderReader:
+        """Open the folder: in place in a local store, otherwise from a verified download, or to read parts.
 
         Raises:
             DataError: the folder is incomplete or a file is not what was stored.
@@ -107,6 +108,8 @@ class FolderMaterializer(BaseMaterializer):
             )
         with self.artifact_store.open(manifest_uri, "r") as source:
             manifest = json.loads(source.read())
+        if isinstance(data_type, type) and issubclass(data_type, FolderReader):
+            return self._reader(manifest)
         path = self._in_place(manifest["files"]) if self._is_local else self._download(manifest["files"])
         return FolderArtifact(path, manifest["files"], manifest["content_hash"], manifest["facts"])
 
@@ -157,14 +160,30 @@ class FolderMaterializer(BaseMaterializer):
             for name, expected in files.items():
                 target = Path(folder) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                uri = f"{self.uri}/{_CONTENT}/{name}"
-                if not self.artifact_store.exists(uri):
-                    raise _broken(Path(uri), -1, expected)
-                with self.artifact_store.open(uri, "rb") as source, target.open("wb") as sink:
-                    sha256, size = _copied(source, sink)
-                if size != expected["bytes"] or sha256 != expected["sha256"]:
-                    raise _broken(Path(uri), size, expected)
+                self._fetch(name, expected, target)
             return Path(folder)
+
+    def _fetch(self, name: str, expected: Mapping[str, Any], target: Path) -> None:
+        """One file from a remote store, hashed while it comes."""
+        uri = f"{self.uri}/{_CONTENT}/{name}"
+        if not self.artifact_store.exists(uri):
+            raise _broken(Path(uri), -1, expected)
+        with self.artifact_store.open(uri, "rb") as source, target.open("wb") as sink:
+            sha256, size = _copied(source, sink)
+        if size != expected["bytes"] or sha256 != expected["sha256"]:
+            raise _broken(Path(uri), size, expected)
+
+    def _reader(self, manifest: Mapping[str, Any]) -> FolderReader:
+        files = manifest["files"]
+        return FolderReader(
+            f"{self.uri}/{_CONTENT}",
+            files,
+            manifest["content_hash"],
+            manifest["facts"],
+            self._in_place(files) if self._is_local else None,
+            lambda uri: self.artifact_store.open(uri, "rb"),
+            lambda name, target: self._fetch(name, files[name], target),
+        )
 
 
 def _names(path: Path) -> Iterator[str]:

@@ -188,6 +188,18 @@ def find(reference: str, where: str = "model.base") -> Any:
     return found
 
 
+def folder_of(place: str) -> Path:
+    """The model folder of a place as ``identify_system`` gives it: a version of the registry, or a folder.
+
+    Raises:
+        ModelError: the version holds no bundle of ours.
+    """
+    if not place.startswith(SCHEME):
+        return Path(place)
+    name, _, number = place.removeprefix(SCHEME).rpartition("/")
+    return bundle_of(name, number)
+
+
 def bundle_of(name: str, number: str) -> Path:
     """The model folder of a version, in place or downloaded.
 

@@ -24,6 +24,7 @@ import pyarrow.ipc
 from llara_core.data.lazy import ROWS_AT_A_TIME, LazyTexts
 from llara_core.errors import DataError
 
+_ROWS_A_BATCH = 16_384  # what a part of a corpus is read by, where it lies in a bucket
 FACTS = "collection.json"  # beside the tables of a saved collection
 CORPUS_SCHEMA = pa.schema(
     [
@@ -83,7 +84,7 @@ class Collection:
 
         They stay in the Arrow table; a text is made when it is asked for.
         """
-        return LazyTexts(self.corpus, ("title", "text"), _passage)
+        return passages_of(self.corpus)
 
     @cached_property
     def corpus_ids(self) -> Sequence[str]:
@@ -209,6 +210,11 @@ class Collection:
         )
 
 
+def passages_of(corpus: pa.Table) -> Sequence[str]:
+    """Title and text of every row of a corpus, or of a part of one, joined by ``passage_text``."""
+    return LazyTexts(corpus, ("title", "text"), _passage)
+
+
 def _passage(title: str | None, text: str | None) -> str:
     return passage_text(title or "", text or "")
 
@@ -237,7 +243,7 @@ def _as_json(column: pa.Array) -> list[str]:
 
 def _write(table: pa.Table, path: Path) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+        writer.write_table(table, max_chunksize=_ROWS_A_BATCH)
 
 
 def _read(path: Path) -> pa.Table:

@@ -1,0 +1,72 @@
+"""The sharded pipeline: a corpus encoded and negatives mined in parts, one pod a part. Wiring only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zenml import pipeline, unmapped
+from zenml.config.retry_config import StepRetryConfig
+from zenml.enums import ExecutionMode
+
+from llara_core.evaluation_settings import JudgedModel
+from llara_core.sharded_settings import ShardedSettings
+from pipelines.options import readable_errors
+from steps.encode_shard import encode_shard
+from steps.hooks import HOOKS
+from steps.identify_collection import identify_collection
+from steps.identify_system import identify_system
+from steps.ingest import ingest
+from steps.merge_negatives import merge_negatives
+from steps.merge_vectors import merge_vectors
+from steps.mine_shard import mine_shard
+from steps.plan_encoding import plan_encoding
+from steps.shard_numbers import part_numbers, shard_numbers
+
+STEPS = (
+    "identify_collection", "ingest", "identify_system", "plan_encoding", "shard_numbers", "encode_shard",
+    "merge_vectors", "part_numbers", "mine_shard", "merge_negatives",
+)  # fmt: skip
+# Named here, a step takes its settings (pods, GPUs) from the YAML before it is known how many there will be.
+_KNOWN = [
+    identify_collection, ingest, identify_system, plan_encoding, shard_numbers, encode_shard, merge_vectors,
+    part_numbers, mine_shard, merge_negatives,
+]  # fmt: skip
+
+
+@pipeline(dynamic=True, name="sharded", depends_on=_KNOWN, execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
+@readable_errors
+def sharded_pipeline(
+    seed: int = 0,
+    collection: dict[str, Any] | None = None,
+    model: str | None = None,
+    vectors: str | None = None,
+    shards: dict[str, Any] | None = None,
+    mine: dict[str, Any] | None = None,
+    bm25: dict[str, Any] | None = None,
+) -> None:
+    """Read, plan, encode in shards, merge; mine in parts, merge.
+
+    The parameters are the fields of ``llara_core.sharded_settings.ShardedSettings``, as plain values.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range; names the nearest known one.
+    """
+    given = dict(locals())
+    told = ShardedSettings.parse({key: value for key, value in given.items() if value is not None}, "")
+    fingerprint = identify_collection(settings=told.collection)
+    data = ingest(source_fingerprint=fingerprint, settings=told.collection.reading)
+    system = identify_system(model=JudgedModel(model=told.model))
+    plan = plan_encoding(collection=data, system=system, shards=told.shards.encoding, dtype=told.vectors)
+    again = StepRetryConfig(max_retries=told.shards.retries, delay=1)
+    whole = {"plan": unmapped(plan), "collection": unmapped(data), "system": unmapped(system)}
+    encoded = encode_shard.with_options(retry=again).map(number=shard_numbers(plan=plan), **whole)
+    merged = merge_vectors(plan=plan, shards=encoded, system=system)
+    if told.shards.mining:
+        parts = part_numbers(count=told.shards.mining)
+        mining = {"settings": told.mine, "seed": told.seed}
+        found = mine_shard.with_options(retry=again).map(
+            number=parts, parts=unmapped(told.shards.mining), collection=unmapped(data),
+            vectors=unmapped(merged), system=unmapped(system), bm25=unmapped(told.bm25),
+            **{key: unmapped(value) for key, value in mining.items()},
+        )  # fmt: skip
+        merge_negatives(collection=data, parts=found, system=system, **mining)
