@@ -22,7 +22,7 @@ from llara_core.training.launch import Place
 from llara_core.training.launched import STAGES
 from llara_core.training.node_request import NodeRequest, folder_of
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("llara_core.training.nodes")  # not `__main__`, whose words nobody would see
 
 # Set by ZenML's Kubernetes step operator, the last one by Kubernetes.
 COUNT, ADDRESS, PORT, INDEX = (
