@@ -113,7 +113,7 @@ def _findings_bytes(task: Task, folder: Path) -> int:
 def section(rates: Rates) -> str:
     """The tables of the page: what was measured, and the plan for the example."""
     measured = [
-        ["planning shards", f"{rates.hash_passages:,.0f} passages/s, {size_text(rates.hash_bytes)}/s of text"],
+        ["planning", f"{rates.hash_passages:,.0f} passages/s, {size_text(rates.hash_bytes)}/s of text"],
         ["merging", f"{size_text(rates.merge_bytes)}/s of vectors; a disk may be slower"],
         ["exact search of one query", f"{size_text(rates.flat_bytes)}/s of vectors"],
         ["IVF-PQ, one query", f"{size_text(rates.pq_codes)}/s of codes"],

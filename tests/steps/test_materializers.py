@@ -13,6 +13,7 @@ import pytest
 
 from llara_core.errors import DataError
 from steps import materializers
+from steps.folder_reader import FolderReader
 from steps.materializers import MANIFEST, FolderArtifact, FolderMaterializer
 from tests.steps.stores import make_store
 
@@ -201,3 +202,34 @@ def test_memory_does_not_grow_with_the_folder(kind: str, tmp_path: Path) -> None
     )  # fmt: skip
     grown = int(done.stdout.split()[-1]) * 1024
     assert grown < 32 << 20
+
+
+def test_a_reader_fetches_what_it_is_asked_for_and_no_more(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    materializer, opened = saved(store, tmp_path), []
+    original = type(store).open
+    monkeypatch.setattr(
+        type(store), "open", lambda self, path, mode="r": opened.append(path) or original(self, path, mode)
+    )
+    reader = materializer.load(FolderReader)
+    assert reader.content_hash == materializer.load(FolderArtifact).content_hash and reader.facts == {
+        "rows": 3
+    }
+    opened.clear()
+    with reader.open("sub/b.bin") as source:
+        source.seek(256)
+        assert source.read(4) == b"\x00\x01\x02\x03"
+    assert [Path(path).name for path in opened] == ["b.bin"]
+    assert reader.file("a.txt").read_text() == "alpha"
+    assert (reader.folder("sub") / "b.bin").read_bytes() == bytes(range(256)) * 10
+    with pytest.raises(KeyError):
+        reader.open("c.txt")
+
+
+def test_a_reader_compares_what_it_fetches_whole(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    materializer = saved(make_store("remote", str(tmp_path / "store")), tmp_path)
+    overwrite(materializer.artifact_store, f"{materializer.uri}/content/a.txt", "alphA")
+    with pytest.raises(DataError, match="5 bytes"):
+        materializer.load(FolderReader).file("a.txt")
