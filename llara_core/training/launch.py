@@ -141,7 +141,6 @@ def accelerate_config(settings: LaunchSettings, processes: int, place: Place) ->
         "main_process_ip": place.address,
         "main_process_port": place.port,
         "rdzv_backend": "static",  # ranks are given, not found: the first machine writes the result
-        "same_network": True,
     }
 
 

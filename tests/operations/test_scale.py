@@ -15,8 +15,8 @@ from llara_core.operations.scale_text import duration_text, scale_text, size_tex
 from llara_core.training.plan_gpus import Device
 
 CORPUS = Corpus(
-    passages=2_000_000, mean_tokens=100, dimension=1024, dtype_bytes=2, flops_per_token=1e9, flops_per_pair=1e6,
-    weight_bytes=10e9,
+    passages=2_000_000, mean_tokens=100, dimension=1024, dtype_bytes=2, flops_per_token=1e9,
+    flops_per_pair=1e6, weight_bytes=10e9,
 )  # fmt: skip
 BIG = Device("big", "Big", 80e9, 1e15, 1e14, 0.5)
 SMALL = Device("small", "Small", 9e9, None, 1e13, 0.5)

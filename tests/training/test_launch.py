@@ -37,7 +37,7 @@ def test_accelerate_is_told_which_machine_this_is(tmp_path: Path) -> None:
     found = told(tmp_path, LaunchSettings(), 8, Place(1, 2, "job-0.job.zenml.svc", 29500))
     assert (found.num_machines, found.num_processes, found.machine_rank) == (2, 16, 1)
     assert (found.main_process_ip, found.main_process_port) == ("job-0.job.zenml.svc", 29500)
-    assert found.multi_gpu and not found.use_fsdp and found.same_network and found.module
+    assert found.multi_gpu and not found.use_fsdp and found.module
     assert found.mixed_precision == "no"  # a setting of llara
 
 
@@ -104,8 +104,8 @@ from llara_core.training.launch import launch
 from llara_core.training import stage_adapt
 from llara_core.training.stage_request import StageRequest
 try:
-    launch(StageRequest.read(Path(sys.argv[1])), stage_adapt.run, LaunchSettings(processes=2, patience_minutes=10),
-           lambda step, values: print(step, flush=True))
+    request, two = StageRequest.read(Path(sys.argv[1])), LaunchSettings(processes=2, patience_minutes=10)
+    launch(request, stage_adapt.run, two, lambda step, values: print(step, flush=True))
 except Exception as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
