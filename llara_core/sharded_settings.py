@@ -16,8 +16,6 @@ class ShardSettings(Settings):
     # Of the corpus, in whole blocks of 16,384 passages; fewer where it has fewer blocks.
     encoding: PositiveInt = 8
     mining: NonNegativeInt = 4  # of the queries; 0: nothing is mined
-    # Times that a lost shard is done again; what it had encoded it keeps where its checkpoints outlive it.
-    retries: NonNegativeInt = 2
 
 
 class ShardedSettings(Settings):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from zenml import pipeline, unmapped
-from zenml.config.retry_config import StepRetryConfig
 from zenml.enums import ExecutionMode
 
 from llara_core.evaluation_settings import JudgedModel
@@ -26,7 +25,8 @@ STEPS = (
     "identify_collection", "ingest", "identify_system", "plan_encoding", "shard_numbers", "encode_shard",
     "merge_vectors", "part_numbers", "mine_shard", "merge_negatives",
 )  # fmt: skip
-# Named here, a step takes its settings (pods, GPUs) from the YAML before it is known how many there will be.
+# Named here, a step takes its settings (pods, GPUs, retries) from the YAML, and all of its shards have them.
+# ZenML lays them over what `with_options` says in the pipeline.
 _KNOWN = [
     identify_collection, ingest, identify_system, plan_encoding, shard_numbers, encode_shard, merge_vectors,
     part_numbers, mine_shard, merge_negatives,
@@ -57,14 +57,13 @@ def sharded_pipeline(
     data = ingest(source_fingerprint=fingerprint, settings=told.collection.reading)
     system = identify_system(model=JudgedModel(model=told.model))
     plan = plan_encoding(collection=data, system=system, shards=told.shards.encoding, dtype=told.vectors)
-    again = StepRetryConfig(max_retries=told.shards.retries, delay=1)
     whole = {"plan": unmapped(plan), "collection": unmapped(data), "system": unmapped(system)}
-    encoded = encode_shard.with_options(retry=again).map(number=shard_numbers(plan=plan), **whole)
+    encoded = encode_shard.map(number=shard_numbers(plan=plan), **whole)
     merged = merge_vectors(plan=plan, shards=encoded, system=system)
     if told.shards.mining:
         parts = part_numbers(count=told.shards.mining)
         mining = {"settings": told.mine, "seed": told.seed}
-        found = mine_shard.with_options(retry=again).map(
+        found = mine_shard.map(
             number=parts, parts=unmapped(told.shards.mining), collection=unmapped(data),
             vectors=unmapped(merged), system=unmapped(system), bm25=unmapped(told.bm25),
             **{key: unmapped(value) for key, value in mining.items()},

@@ -32,7 +32,7 @@ def settings_of(place: Path) -> dict[str, Any]:
         "seed": 3,
         "collection": {"source": str(place / "tiny"), "name": "tiny"},
         "model": str(place / "base"),
-        "shards": {"encoding": 3, "mining": 2, "retries": 1},
+        "shards": {"encoding": 3, "mining": 2},
         "mine": MINE,
     }
 
