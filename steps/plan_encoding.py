@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from zenml import log_metadata, step
@@ -18,7 +18,7 @@ from steps.stored.shards import store_plan
 
 @step(cache_policy=policy(__file__), output_materializers=FolderMaterializer)
 def plan_encoding(
-    collection: FolderReader, system: dict[str, str], shards: int, dtype: Literal["float32", "float16"]
+    collection: FolderReader, system: dict[str, str], shards: int, dtype: str
 ) -> Annotated[FolderArtifact, "encoding_plan"]:
     """Hashes of all passages, and the rows of each shard; the corpus is read once, batch by batch.
 
@@ -26,7 +26,8 @@ def plan_encoding(
         collection: what ``ingest`` gave.
         system: what ``identify_system`` gave; shards of two models must not be put together.
         shards: at most how many.
-        dtype: of the vectors.
+        dtype: of the vectors, ``float32`` or ``float16``; not a ``Literal``, which ZenML takes for no type of
+            an artifact, as which a dynamic pipeline hands on whatever a step is told.
 
     Raises:
         DataError: the corpus has no passage.
