@@ -14,6 +14,7 @@ from llara_core.evaluation_settings import EvaluationSettings
 from llara_core.indexing_settings import IndexingSettings
 from llara_core.retraining_settings import RetrainingSettings
 from llara_core.settings import load_yaml, nearest
+from llara_core.sharded_settings import ShardedSettings
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
 
@@ -69,7 +70,7 @@ def test_every_committed_configuration_is_valid(path):
     values = load_yaml(path).get("parameters") or {}
     kinds = {
         "text": AdaptationSettings, "collections": EvaluationSettings, "canary": IndexingSettings,
-        "training": RetrainingSettings,
+        "training": RetrainingSettings, "shards": ShardedSettings,
     }  # fmt: skip
     kind = next((kinds[key] for key in kinds if key in values), TrainingSettings)
     kind.parse(values, "parameters")

@@ -15,6 +15,7 @@ from llara_core.evaluation_settings import EvaluationSettings
 from llara_core.indexing_settings import IndexingSettings
 from llara_core.retraining_settings import RetrainingSettings
 from llara_core.schedule_settings import ScheduleSettings
+from llara_core.sharded_settings import ShardedSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -102,11 +103,11 @@ def test_settings_in_examples_are_accepted(page: Path) -> None:
         assert "parameters" in values, f"{page.name}: settings stand under parameters"
         assert set(values) <= {"parameters", "enable_cache"}, f"{page.name}: {set(values)}"
         model = values["parameters"].get("model")
-        if model and "base" not in model:
+        if isinstance(model, dict) and "base" not in model:
             model.setdefault("from_scratch", {})  # an excerpt: the rest comes from the copied demo
         kinds: dict[str, Any] = {
             "text": AdaptationSettings, "collections": EvaluationSettings, "canary": IndexingSettings,
-            "training": RetrainingSettings,
+            "training": RetrainingSettings, "shards": ShardedSettings,
         }  # fmt: skip
         kind = next((kinds[key] for key in kinds if key in values["parameters"]), TrainingSettings)
         kind.parse(values["parameters"], page.name)
