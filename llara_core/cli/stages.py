@@ -72,7 +72,7 @@ def adapt(  # noqa: PLR0913, PLR0917 - one argument per option
     from llara_core.training.adapt import adapt as run_adapt
 
     settings = read_settings(config, override, seed)
-    _join_others()
+    _join_others(settings)
     check_writable(output)
     if text is not None and data is not None:
         raise ConfigError("--text and --data are both given; the text to adapt on is one of them")
@@ -148,7 +148,7 @@ def finetune(  # noqa: PLR0913, PLR0917 - one argument per option
     from llara_core.training.finetune import finetune as run_finetune
 
     settings = read_settings(config, override, seed)
-    _join_others()
+    _join_others(settings)
     check_writable(output)
     if negatives is None and settings.finetune.hard_negatives:
         raise ConfigError(
@@ -168,11 +168,16 @@ def finetune(  # noqa: PLR0913, PLR0917 - one argument per option
         )  # fmt: skip
 
 
-def _join_others() -> None:
+def _join_others(settings: TrainingSettings) -> None:
     """Connect to the processes that ``accelerate launch`` started; only the main one says what it does."""
-    from llara_core.training.distributed import connect, is_main
+    from llara_core.training.distributed import connect, is_main, launched_processes
 
     connect()
+    if launched_processes() == 1 and (settings.launch.processes, settings.launch.nodes) != (1, 1):
+        logger.warning(
+            "launch: is for the pipelines, and one process trains here; for several put `accelerate launch` "
+            "before the command (docs/guides/many-gpus.md)"
+        )
     if not is_main():
         logging.getLogger("llara_core").setLevel(logging.WARNING)
 
