@@ -111,9 +111,9 @@ def _leave_group() -> None:
 def _tell(folder: Path, number: int, error: Exception) -> None:
     """Leave word of what went wrong, and whether it is only that another process has gone."""
     ours, text = isinstance(error, LlaraError), str(error)
-    if not ours:
-        logging.getLogger(__name__).exception("process %d", number)
     gone = any(sign in text for sign in _PEER_GONE) and (not ours or text.startswith(_PEER_GONE[-1]))
+    if not ours and not gone:  # where another process has gone, a trace of this one leads nowhere
+        logging.getLogger(__name__).exception("process %d", number)
     failure: dict[str, Any] = {
         "process": number, "time": time.time(), "ours": ours, "type": type(error).__name__, "message": text,
         "consequence": gone,
