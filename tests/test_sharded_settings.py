@@ -15,7 +15,7 @@ FILE = Path(__file__).resolve().parents[1] / "configs" / "sharded.yaml"
 
 def test_the_committed_file() -> None:
     told = ShardedSettings.parse(load_yaml(FILE)["parameters"], "parameters")
-    assert (told.shards.encoding, told.shards.mining) == (2, 2)
+    assert (told.shards.encoding, told.shards.mining) == (3, 2)
 
 
 def test_a_misspelt_key_is_named() -> None:
