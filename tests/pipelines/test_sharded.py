@@ -85,9 +85,14 @@ def test_a_failed_shard_is_done_again_alone_and_the_bytes_are_those_of_one_proce
         return encode(encoder, texts, cache, **more)
 
     monkeypatch.setattr(shard_step, "encode", flaky)
-    sharded_pipeline(**settings_of(tmp_path))
+    # As `steps: {encode_shard: {retry: …}}` of a YAML: one entry for all shards.
+    sharded_pipeline.with_options(steps={"encode_shard": {"retry": {"max_retries": 1}}})(
+        **settings_of(tmp_path)
+    )
     run = Client().get_pipeline("sharded").last_successful_run
     assert calls == {"0": 1, "1": 2, "2": 1}
+    shards = [step for name, step in run.steps.items() if "encode_shard" in name]
+    assert len(shards) == 3 and all(step.config.retry.max_retries == 1 for step in shards)
     made = outputs(run)
     data = made["ingested"].load()
     collection = Collection.load(data.path)
