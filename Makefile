@@ -84,6 +84,7 @@ bench: setup  ## measure against peers, and write docs/results/
 	@$(BIN)/python benchmarks/leaks.py
 	@$(BIN)/python benchmarks/gate.py
 	@$(BIN)/python benchmarks/serving.py
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py
 
 bench-gate: setup  ## does the promotion gate decide rightly? planted challengers, five minutes
 	@$(BIN)/python benchmarks/gate.py $(ARGS)

@@ -45,7 +45,9 @@ QUERIES, SHARDS, LISTS, CODE = 2000, 4, 64, 64
 # The example of docs/scale.md.
 PASSAGES, MODEL, TOKENS = 100_000_000, "mistralai/Mistral-7B-v0.1", 160
 SMALL = "Qwen/Qwen3-0.6B"
-DEVICES, COUNT = ("h100", "a100-80gb", "l40s", "l4"), 64
+# Devices, and what an hour of one is taken to cost: round figures that show the arithmetic, nobody's offer.
+PRICES = {"h100": 3.0, "a100-80gb": 2.0, "l40s": 1.2, "l4": 0.7}
+DEVICES, COUNT = tuple(PRICES), 64
 MACHINE = (256e9, 2000e9)  # bytes of memory and disk of the machine that plans, merges and searches
 
 
@@ -121,9 +123,14 @@ def section(rates: Rates) -> str:
     ]  # fmt: skip
     parts = [f"Measured on {rates.machine}:", table(["what", "rate"], measured)]
     devices = [find_device(name) for name in DEVICES]
+    priced = ", ".join(f"{name} {price:.2f}" for name, price in PRICES.items())
+    parts.append(
+        f"Costs are those of an hour's price of {priced}: an assumption to show the arithmetic, in any "
+        "currency. Give your own with `--price`."
+    )
     for base in (MODEL, SMALL):
         corpus = corpus_of(base, PASSAGES, TOKENS, "float16")
-        parts += [f"### {base}", scale_text(corpus, devices, COUNT, {}, rates, MACHINE)]
+        parts += [f"### {base}", scale_text(corpus, devices, COUNT, PRICES, rates, MACHINE)]
     flat = corpus_of(SMALL, 10_000_000, TOKENS, "float16")
     seconds = flat.passages * flat.dimension * flat.dtype_bytes / rates.flat_bytes
     parts.append(
