@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -47,6 +48,7 @@ def complaints(manifest: Object) -> list[str]:
     """What is wrong with a manifest, in any of the versions: unknown keys, wrong types, bad quantities."""
     import kubernetes_validate
 
+    _read_schemas_once()
     found, kept = [], defaulted(manifest)
     for version in versions():
         try:
@@ -56,6 +58,14 @@ def complaints(manifest: Object) -> list[str]:
         except kubernetes_validate.SchemaNotFoundError as error:
             found.append(f"{version}: {error.message}")
     return found + bad_quantities(manifest)
+
+
+@functools.cache
+def _read_schemas_once() -> None:
+    """The library reads a megabyte of definitions anew for each manifest; they do not change."""
+    from kubernetes_validate import utils
+
+    utils.schema_contents = functools.cache(utils.schema_contents)
 
 
 def bad_quantities(manifest: Object) -> list[str]:
