@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.kube.objects import ApiError, Asked, Object
 
+INDEX = "batch.kubernetes.io/job-completion-index"  # annotation of a pod of an Indexed Job
+
 
 @dataclass
 class ApiFault:
@@ -62,6 +64,7 @@ class PodFault:
         after: seconds that the pod's process runs before it is killed.
         said: text of the pod's log that must have appeared before; None: at once.
         found: pattern of a file in the cluster's folder that must be there before; None: at once.
+        index: of an Indexed Job, the pod of this index alone; None: whichever comes.
     """
 
     step: str | None
@@ -70,7 +73,20 @@ class PodFault:
     after: float = 0.0
     said: str | None = None
     found: str | None = None
+    index: int | None = None
     met: int = field(default=0, init=False)
+
+    def meets(self, pod: Object) -> bool:
+        """Whether this new pod is one of those; counts it."""
+        index = (pod["metadata"].get("annotations") or {}).get(INDEX)
+        if self.step != pod["metadata"]["labels"].get("step_name"):
+            return False
+        if self.index not in (None, None if index is None else int(index)):
+            return False
+        if self.times is not None and self.met >= self.times:
+            return False
+        self.met += 1
+        return True
 
 
 def quota_refused(step: str) -> ApiFault:
@@ -158,13 +174,8 @@ class Faults:
 
     def of_pod(self, pod: Object) -> PodFault | None:
         """The fault that a new pod has to suffer; counts it."""
-        step = pod["metadata"]["labels"].get("step_name")
         with self._lock:
-            for one in self._pods:
-                if one.step == step and (one.times is None or one.met < one.times):
-                    one.met += 1
-                    return one
-        return None
+            return next((one for one in self._pods if one.meets(pod)), None)
 
 
 def container_status(state: Object, image: str = "") -> Object:

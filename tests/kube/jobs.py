@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import Any, Protocol
 
-from tests.kube.faults import Faults, PodFault, container_status
+from tests.kube.faults import INDEX, Faults, PodFault, container_status
 from tests.kube.objects import ApiError, Object, Objects, now
 
 # A step from 10 s towards 6 min in a real cluster; tests have no need to wait.
@@ -80,7 +80,7 @@ class Jobs:
         indexed = job["spec"].get("completionMode") == "Indexed"
         threads = [
             threading.Thread(
-                target=lambda i=i: ends.update({i: self._one(job, i if indexed else None, stop)})
+                target=lambda i=i: ends.update({i: self._of_index(job, i if indexed else None, stop)})
             )
             for i in indices
         ]
@@ -99,9 +99,16 @@ class Jobs:
         failed = next((end for end in ends.values() if end is not None and end[0] != "Complete"), None)
         if stop.is_set() and deadline and time.monotonic() - began >= deadline:
             failed = ("DeadlineExceeded", "Job was active longer than specified deadline")
-        elif stop.is_set():
+        elif stop.is_set() and failed is None:
             return  # deleted
         self._finish(job, failed)
+
+    def _of_index(self, job: Object, index: int | None, stop: threading.Event) -> tuple[str, str] | None:
+        """The end of one index; if it failed for good, the Job has, and its other pods are ended."""
+        end = self._one(job, index, stop)
+        if end is not None and end[0] != "Complete":
+            stop.set()
+        return end
 
     def _one(self, job: Object, index: int | None, stop: threading.Event) -> tuple[str, str] | None:
         """Pods of one index, one after the other; reason and message of the end, None if stopped."""
@@ -158,8 +165,9 @@ class Jobs:
         }
         spec = template["spec"]
         if index is not None:
+            spec["hostname"] = f"{name}-{index}"
             metadata["annotations"] = {
-                **(metadata.get("annotations") or {}), "batch.kubernetes.io/job-completion-index": str(index)
+                **(metadata.get("annotations") or {}), INDEX: str(index)
             }  # fmt: skip
             for container in spec["containers"]:
                 container.setdefault("env", []).append({"name": "JOB_COMPLETION_INDEX", "value": str(index)})

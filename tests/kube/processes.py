@@ -19,8 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.kube.faults import PodFault, container_status
 from tests.kube.jobs import Instant
+from tests.kube.names import Names
 from tests.kube.objects import ApiError, Object, Objects
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +52,7 @@ class Processes:
         only: Callable[[Object], bool] = lambda pod: True,
     ) -> None:
         self._folder, self._objects, self._account = folder, objects, account
-        self._environment, self._only = environment, only
+        self._environment, self._only, self._names = environment, only, Names(objects)
         for name in ("logs", "pods", "volumes"):
             (folder / name).mkdir(exist_ok=True)
 
@@ -117,10 +120,12 @@ class Processes:
                 told |= self._secret(namespace, named["name"])
         for one in container.get("env") or ():
             told[one["name"]] = self._value(one, pod)
+        told = self._names.resolved(pod, told)
         mounts = _mounts(pod, container, self._folder, home)
         values = {
             "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home),
-            "TMPDIR": str(mounts.get("/tmp", home)), "HOSTNAME": pod["metadata"]["name"],
+            "TMPDIR": str(mounts.get("/tmp", home)),
+            "HOSTNAME": spec.get("hostname") or pod["metadata"]["name"],
         }  # fmt: skip
         if spec.get("automountServiceAccountToken", True):
             values["POD_SERVICE_ACCOUNT"] = str(self._account(spec.get("serviceAccountName") or "default"))
@@ -164,7 +169,10 @@ def _in_folder(value: str, mounts: Mapping[str, Path]) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], grace: float) -> None:
-    """End what is left of the process and all that it started."""
+    """End what is left of the process and all that it started, in sessions of their own too."""
+    below: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        below = psutil.Process(process.pid).children(recursive=True)
     if process.poll() is None and grace:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -172,4 +180,7 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
             process.wait(grace)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    for one in below:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()  # knows a process that has got the number of an ended one
     process.wait()
