@@ -19,12 +19,11 @@ pytest.importorskip("kubernetes_validate")
 pytest.importorskip("moto")
 pytest.importorskip("zenml")
 
-from safetensors.torch import load_file
-
 from llara_core.model.bundle import read_bundle
 from tests.e2e.test_adaptation_pipeline import parameters, write_text
 from tests.kube import faults
 from tests.kube.production import NAMESPACE, ROOT, STACK, Production, production
+from tests.kube.test_training_pods import difference
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 PATIENCE = 2400.0  # seconds for one pipeline; about three minutes on two quiet cores
@@ -38,7 +37,9 @@ import json, shutil
 from zenml.client import Client
 run = Client().get_pipeline("adaptation").last_run
 made = run.steps["adapt"].outputs["adapted_model"][0]
-shutil.copytree(made.load().path, %r)
+start = run.steps["prepare"].outputs["base_model"][0]
+for name, one in (("made", made), ("start", start)):
+    shutil.copytree(one.load().path, f"{%r}/{name}")
 def of(step, name):
     return str(run.steps[step].outputs[name][0].id)
 print(json.dumps({
@@ -49,8 +50,7 @@ print(json.dumps({
     "inputs": {name: {key: [str(one.id) for one in given] for key, given in step.inputs.items()}
                for name, step in run.steps.items() if name in ("adapt", "request_adapt")},
     "sources": {"base": of("prepare", "base_model"), "passages": of("training_passages", "passages_part")},
-    "trained_by": {key: json.loads(json.dumps(value, default=str))
-                   for key, value in run.steps["adapt"].run_metadata.items()},
+    "trained_by": run.steps["adapt"].run_metadata.get("trained_by"),
 }, default=str))
 """
 
@@ -64,7 +64,7 @@ def prod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
 
 
 def adapted(prod: Production, nodes: int) -> dict[str, Any]:
-    """Run the pipeline; what is known of it. Its model is copied to ``adapted-<nodes>``."""
+    """Run the pipeline; what is known of it. Its models are copied to ``adapted-<nodes>``."""
     words = ("adaptation", "-c", str(profile(prod.folder, nodes)), "-s", STACK)
     prod.run("pipelines", *words, seconds=PATIENCE, log=f"adaptation-{nodes}")
     return dict(prod.ask(_STATE % str(prod.folder / f"adapted-{nodes}")))
@@ -139,13 +139,12 @@ def test_two_nodes_give_the_model_of_one(
     assert not {"request_adapt", PODS} & one_node["steps"].keys()
     assert one_node["steps"]["adapt"] == "completed"  # not from the cache
     assert one_node["steps"]["prepare"] == "cached"
-    one, two = (prod.folder / f"adapted-{nodes}" for nodes in (1, 2))
-    left, right = (load_file(folder / "model.safetensors") for folder in (one, two))
-    assert left.keys() == right.keys()
-    assert max(float((left[name] - right[name]).abs().max()) for name in left) < 1e-6
+    start, one, two = (prod.folder / name for name in ("adapted-1/start", "adapted-1/made", "adapted-2/made"))
+    assert difference(one, two) < 1e-6
+    assert difference(one, start) > 1e-4  # it was trained at all
     curves = [read_bundle(folder).history[-1].curve for folder in (one, two)]
-    assert len(curves[0]) == len(curves[1]) == LONG["steps"]
-    assert curves[0][-1]["loss"] < curves[0][0]["loss"]  # the same is not nothing
+    assert [line["step"] for line in curves[0]] == [line["step"] for line in curves[1]]
+    assert len(curves[0]) == LONG["steps"]
 
 
 def test_the_lineage_goes_through_the_request(two_nodes: dict[str, Any]) -> None:
@@ -155,4 +154,4 @@ def test_the_lineage_goes_through_the_request(two_nodes: dict[str, Any]) -> None
     assert {name: asked[name] for name in ("base", "passages")} == {
         name: [made] for name, made in two_nodes["sources"].items()
     }
-    assert two_nodes["trained_by"]["trained_by"]["launch"]["nodes"] == 2
+    assert two_nodes["trained_by"]["launch"]["nodes"] == 2
