@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rich.console import Console
@@ -24,8 +23,7 @@ def show(run: Any, console: Console) -> None:
     """
     console.print()
     for words, output, step, part in _MADE:
-        # ZenML numbers the steps that a map makes, from the second on.
-        count = sum(re.fullmatch(rf"{step}(_\d+)?", name) is not None for name in run.steps)
+        count = sum(step in name for name in run.steps)  # ZenML calls them `map:STEP:NUMBER`
         for made in (made for one in run.steps.values() for made in one.outputs.get(output, ())):
             parts = f"{count} {part}{'' if count == 1 else 's'}"
             told = f"{output}, version {made.version}, of {parts}: {made.uri}"

@@ -39,7 +39,9 @@ def test_the_end_says_what_was_made_of_how_many_parts() -> None:
         name: step(vector_shard="s3://a") for name in ("encode_shard", "encode_shard_2", "encode_shard_3")
     }
     merged = {"merge_vectors": step(corpus_vectors="s3://b/[x]")}
-    said = told({**shards, **merged, "mine_shard": step(), "merge_negatives": step(hard_negatives="s3://c")})
+    said = told(
+        {**shards, **merged, "map:mine_shard:0": step(), "merge_negatives": step(hard_negatives="s3://c")}
+    )
     assert "corpus_vectors, version 4, of 3 shards: s3://b/[x]" in said
     assert "hard_negatives, version 4, of 1 part: s3://c" in said
 
