@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.kube import faults, manifests, services
-from tests.kube.production import NAMESPACE, ROOT, STACK, Production, production
+from tests.kube.production import NAMESPACE, PASSWORD, ROOT, STACK, Production, production
 
 for package in ("boto3", "kubernetes", "kubernetes_validate", "moto", "mlflow", "zenml"):
     pytest.importorskip(package)
@@ -131,6 +131,19 @@ def test_each_shard_has_a_gpu_and_the_orchestrator_none(prod: Production, done: 
         step = job["metadata"]["labels"].get("step_name", "")
         expected = 1 if "encode_shard" in step or "mine_shard" in step else 0
         assert manifests.gpus(job) == expected, step
+
+
+def test_pods_run_locked_down_with_an_end_and_no_secret_in_clear(
+    prod: Production, done: dict[str, Any]
+) -> None:
+    planted = [prod.store.secret, prod.api_key, PASSWORD, "planted-mlflow-token"]
+    for job in prod.cluster.recorder.bodies("create", "jobs"):
+        spec, [container] = manifests.pod_spec(job), manifests.containers(job)
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert job["spec"]["activeDeadlineSeconds"] > 0
+    said = [text for one in prod.cluster.recorder.requests for text in manifests.texts(one.body)]
+    assert not any(secret in text for secret in planted for text in said)
 
 
 def test_nothing_lies_on_the_machine_that_started_it(prod: Production, done: dict[str, Any]) -> None:
