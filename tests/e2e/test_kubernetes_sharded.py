@@ -97,9 +97,7 @@ def done(prod: Production) -> dict[str, Any]:
     _upload(prod)
     assert prod.ask(_REGISTER % prod.folder, seconds=300) == "1"
     # Killed when it has encoded, before it has stored anything.
-    prod.cluster.faults.plant(
-        faults.node_lost(LOST, found="volumes/llara-checkpoints/shards/*/1/*/vectors.npy")
-    )
+    prod.cluster.faults.plant(faults.node_lost(LOST, found=ENCODING))
     words = ("sharded", "-c", str(_profile(prod)), "-s", STACK)
     said = prod.run("pipelines", *words, seconds=PATIENCE, log="run")
     prod.cluster.faults.plant()
