@@ -84,6 +84,17 @@ def retraining(
 
 
 @app.command()
+def sharded(
+    config: Config = Path("configs/sharded.yaml"),
+    stack: Stack = None,
+    no_cache: NoCache = False,
+    debug: Debug = False,
+) -> None:
+    """Encode a corpus and mine negatives in parts: a pod each on Kubernetes, a thread each here."""
+    _exit(lambda: _run("sharded", config, stack, no_cache, debug), debug)
+
+
+@app.command()
 def stack(debug: Debug = False) -> None:
     """Import the stack llara-local and write .local/env."""
     _exit(_stack, debug)
@@ -125,7 +136,7 @@ def _show(kind: str, run: Any, seconds: float) -> None:
     """Print what a run has found out; of one that goes on elsewhere, only its name."""
     from rich.console import Console
 
-    from pipelines import evaluation_outcome, indexing_outcome, outcome, retraining_outcome
+    from pipelines import evaluation_outcome, indexing_outcome, outcome, retraining_outcome, sharded_outcome
 
     console = Console(width=None if sys.stdout.isatty() else 132)
     if not run.status.is_finished:  # `synchronous: false`
@@ -137,6 +148,7 @@ def _show(kind: str, run: Any, seconds: float) -> None:
         "adaptation": outcome.show_adaptation,
         "indexing": indexing_outcome.show,
         "retraining": retraining_outcome.show,
+        "sharded": sharded_outcome.show,
     }
     shown.get(kind, evaluation_outcome.show)(run, console)
     console.print(f"[bold]Took[/]       {seconds:.0f} s", highlight=False)
@@ -152,6 +164,7 @@ def _check(kind: str, config: Path) -> Any:
     from llara_core.indexing_settings import IndexingSettings
     from llara_core.retraining_settings import RetrainingSettings
     from llara_core.settings import load_yaml
+    from llara_core.sharded_settings import ShardedSettings
     from pipelines import preflight
 
     kinds: dict[str, Any] = {
@@ -160,6 +173,7 @@ def _check(kind: str, config: Path) -> Any:
         "evaluation": EvaluationSettings,
         "indexing": IndexingSettings,
         "retraining": RetrainingSettings,
+        "sharded": ShardedSettings,
     }
     settings_type = kinds[kind]
     settings = settings_type.parse(load_yaml(config).get("parameters"), "parameters")
@@ -202,6 +216,11 @@ def _pipeline(kind: str) -> tuple[Any, Any]:
         from pipelines.retraining import retraining_pipeline
 
         return RETRAINING_STEPS, retraining_pipeline
+    if kind == "sharded":
+        from pipelines.sharded import STEPS as SHARDED_STEPS
+        from pipelines.sharded import sharded_pipeline
+
+        return SHARDED_STEPS, sharded_pipeline
     if kind != "adaptation":
         raise ConfigError(f"no pipeline is called {kind!r}")
     from pipelines.adaptation import adaptation_pipeline

@@ -16,12 +16,14 @@ from llara_core.data.hub import repository_id
 from llara_core.errors import ConfigError, DataError, ModelError
 from llara_core.evaluation_settings import BM25, EvaluationSettings
 from llara_core.files import check_writable
+from llara_core.sharded_settings import ShardedSettings
 from pipelines.judged import judged_collections
 
 _FIX = "give model.base the folder or id of a decoder"
+_Settings = TrainingSettings | AdaptationSettings | EvaluationSettings | ShardedSettings
 
 
-def check(settings: TrainingSettings | AdaptationSettings | EvaluationSettings, local: Path) -> None:
+def check(settings: _Settings, local: Path) -> None:
     """Data folders or text, model folders and the folder for results.
 
     Raises:
@@ -36,6 +38,11 @@ def check(settings: TrainingSettings | AdaptationSettings | EvaluationSettings, 
         for one in settings.models:
             if one.model != BM25 and not one.model.startswith(REGISTRY):
                 _bundle(one.model)
+        return
+    if isinstance(settings, ShardedSettings):
+        _data(settings.collection, "collection.source")
+        if not settings.model.startswith(REGISTRY):
+            _bundle(settings.model)
         return
     if isinstance(settings, AdaptationSettings):
         _text(settings)
@@ -64,7 +71,7 @@ def check_champion(name: str) -> None:
     _reference(f"{REGISTRY}{name}@champion", "indexing", "train one first: make run")
 
 
-def check_registry(settings: TrainingSettings | AdaptationSettings | EvaluationSettings) -> None:
+def check_registry(settings: _Settings) -> None:
     """Where the settings refer to the model registry: that it answers and has the version.
 
     The environment must be set before (``environment.apply``), since it says which registry is meant.
@@ -75,6 +82,8 @@ def check_registry(settings: TrainingSettings | AdaptationSettings | EvaluationS
     if isinstance(settings, EvaluationSettings):
         for one in settings.models:
             _reference(one.model, "models", "train one first: make run")
+    elif isinstance(settings, ShardedSettings):
+        _reference(settings.model, "model", "train one first: make run")
     elif settings.model.base is not None:
         advice = "run the adaptation pipeline first: python -m pipelines adaptation"
         _reference(settings.model.base, "model.base", advice)

@@ -33,6 +33,7 @@ _NOISE = re.compile(
             r"^Failed to run step",
             r"^Step \S+ failed",
             "git commit",
+            "does not support running steps in isolated runtimes",  # shards are threads here, as told
         )
     )
 )

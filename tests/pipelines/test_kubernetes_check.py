@@ -13,6 +13,7 @@ from llara_core.errors import ConfigError
 from llara_core.indexing_settings import IndexingSettings
 from llara_core.retraining_settings import RetrainingSettings
 from llara_core.settings import load_yaml
+from llara_core.sharded_settings import ShardedSettings
 from pipelines import __main__ as launcher
 from pipelines import kubernetes_check, kubernetes_values, run_configuration
 
@@ -24,6 +25,7 @@ _PIPELINES: dict[str, Any] = {
     "training": TrainingSettings,
     "retraining": RetrainingSettings,
     "indexing": IndexingSettings,
+    "sharded": ShardedSettings,
 }
 KEY = "orchestrator.kubernetes"
 RUN = f"settings/{KEY}/"

@@ -6,6 +6,7 @@ import pytest
 
 from llara_core.config import AdaptationSettings, TrainingSettings
 from llara_core.errors import ConfigError, DataError, ModelError
+from llara_core.sharded_settings import ShardedSettings
 from pipelines import preflight
 
 
@@ -74,3 +75,19 @@ def test_the_text_of_an_adaptation_is_looked_at(tmp_path: Path) -> None:
 
 def test_a_reference_into_the_registry_is_no_folder(tmp_path: Path) -> None:
     preflight.check(settings(base="models:/llara-adapted@champion"), tmp_path / "local")
+
+
+def test_what_the_sharded_pipeline_needs_is_looked_for(
+    beir_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"collection": {"source": str(beir_folder)}}
+    with pytest.raises(ModelError):
+        preflight.check(ShardedSettings.parse({**data, "model": str(tmp_path)}, ""), tmp_path / "local")
+    champion = ShardedSettings.parse(data, "")
+    preflight.check(champion, tmp_path / "local")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    with pytest.raises(ConfigError, match="models:/llara-retriever@champion: nothing is registered"):
+        preflight.check_registry(champion)
+    (beir_folder / "corpus.jsonl").unlink()
+    with pytest.raises(DataError, match=r"corpus\.jsonl"):
+        preflight.check(champion, tmp_path / "local")
