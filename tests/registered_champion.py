@@ -43,9 +43,9 @@ def champion() -> Champion:
     base = prepare_base(settings(), collection(), folder / "base", seed=0)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     with tracking(uri):
-        mlflow.create_experiment("llara", artifact_location=(folder / "artifacts").as_uri())
-        mlflow.set_experiment("llara")
-        with mlflow.start_run():
+        # Named by the run alone: an experiment that is set stays set for all tests of the process.
+        experiment = mlflow.create_experiment("llara", artifact_location=(folder / "artifacts").as_uri())
+        with mlflow.start_run(experiment_id=experiment):
             tags = {"fingerprint": read_bundle(base).fingerprint}
             number = registry.log_version(NAME, base, 32, tags)
         client = mlflow.MlflowClient(uri, uri)

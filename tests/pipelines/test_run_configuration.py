@@ -12,6 +12,7 @@ from llara_core.operations_settings import OperationsSettings
 from llara_core.retraining_settings import RetrainingSettings
 from llara_core.serving_settings import ServingSettings
 from llara_core.settings import load_yaml
+from llara_core.sharded_settings import ShardedSettings
 from pipelines import run_configuration
 
 STEPS = ("ingest", "adapt")
@@ -51,7 +52,7 @@ def test_settings_are_returned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_committed_configurations_are_valid(path: Path) -> None:
-    from pipelines import adaptation, evaluation, indexing, retraining, training
+    from pipelines import adaptation, evaluation, indexing, retraining, sharded, training
 
     if path.stem == "operations":
         OperationsSettings.load(path)  # of every pipeline: no run configuration
@@ -61,6 +62,8 @@ def test_committed_configurations_are_valid(path: Path) -> None:
         run_configuration.check(path, indexing.STEPS, IndexingSettings)
     elif path.stem == "retraining":
         run_configuration.check(path, retraining.STEPS, RetrainingSettings)
+    elif path.stem == "sharded":
+        run_configuration.check(path, sharded.STEPS, ShardedSettings)
     elif path.stem == "adaptation":
         run_configuration.check(path, adaptation.STEPS, AdaptationSettings)
     elif path.stem == "evaluation":
