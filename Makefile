@@ -32,7 +32,7 @@ scifact: setup  ## the same on SciFact: make scifact DATA=/path/to/scifact (a BE
 evaluate: setup  ## judge registered versions: make evaluate CONFIG=path/to.yaml (default: the champion on pycode)
 	@$(BIN)/python -m pipelines evaluation --config $(if $(filter file,$(origin CONFIG)),configs/evaluation.yaml,$(CONFIG)) $(ARGS)
 
-test: setup lint types  ## lint, types, import contracts and the default tests (under ten minutes on two cores)
+test: setup lint types  ## lint, types, import contracts and the default tests (about a quarter of an hour on two cores)
 	@echo "make: tests"
 	@$(BIN)/python -m pytest -m "not slow and not gpu" $(WORKERS) $(ARGS)
 
