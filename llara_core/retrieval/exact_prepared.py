@@ -48,9 +48,9 @@ class Prepared:
         self.rounded: Any = None
         pieces = -(-len(vectors) // PIECE)
         self.longest, self.errors = np.zeros(pieces), np.zeros(pieces)
-        if (exact_bfloat.native() if rounded is None else rounded) and len(vectors):
-            import torch
+        import torch  # before it is asked what the processor can: whoever prepares a corpus wants the copy
 
+        if (exact_bfloat.native() if rounded is None else rounded) and len(vectors):
             self.rounded = torch.empty(vectors.shape, dtype=torch.bfloat16)
             for _ in in_order([partial(self._round, piece) for piece in range(pieces)]):
                 pass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -73,6 +76,20 @@ def test_without_native_products_there_is_no_copy(used, monkeypatch):
     assert prepared.rounded is None and prepared.nbytes == 0
     same(search(given, prepared, 10), search(given, corpus, 10, use_faiss=False))
     assert used == []
+
+
+def test_whoever_prepares_a_corpus_need_not_have_loaded_torch():
+    """What the processor can is asked of torch; a process that only searches has not imported it."""
+    program = (
+        "import sys, numpy as np\n"
+        "from llara_core.retrieval import exact_bfloat\n"
+        "from llara_core.retrieval.exact_prepared import Prepared\n"
+        "assert 'torch' not in sys.modules\n"
+        "prepared = Prepared(np.ones((10, 4), np.float32))\n"
+        "assert (prepared.rounded is not None) == exact_bfloat.native()\n"
+        "assert 'torch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_collapsed_corpus_is_given_up_and_searched_in_float32(used):
