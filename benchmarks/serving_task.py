@@ -124,6 +124,7 @@ def build(folder: Path) -> Task:
 def _register(folder: Path, base: Path) -> None:
     import mlflow
 
+    sys.path.append(str(ROOT))  # a script finds its own folder only, and the steps are not installed
     from steps.registry import log_version
 
     mlflow.set_tracking_uri(_registry(folder))
