@@ -10,6 +10,8 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,70 +30,47 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step, cache
 Config = Annotated[Path, typer.Option("--config", "-c", help="Run configuration.")]
 
 
-@app.command()
-def training(
-    config: Config = Path("configs/demo.yaml"),
-    stack: Stack = None,
-    no_cache: NoCache = False,
-    debug: Debug = False,
-) -> None:
-    """Train, judge and register a retriever."""
-    _exit(lambda: _run("training", config, stack, no_cache, debug), debug)
+# Each pipeline that can be started: its configuration where none is named, and what --help says of it.
+_COMMANDS = {
+    "training": ("demo", "Train, judge and register a retriever."),
+    "adaptation": (
+        "adaptation",
+        "Adapt a decoder once on unlabelled text, and register it for later training runs to start from.",
+    ),
+    "evaluation": (
+        "evaluation", "Judge registered versions, model folders and BM25 on a list of collections.",
+    ),
+    "indexing": (
+        "indexing",
+        "Make the champion's index of the corpus; if the canary agrees, model and index serve together.",
+    ),
+    "retraining": (
+        "retraining", "Look at corpus, queries and champion; train, refresh the live index, or do nothing.",
+    ),
+    "sharded": (
+        "sharded",
+        "Encode a corpus and mine negatives in parts: a pod each on Kubernetes, a thread each here.",
+    ),
+}  # fmt: skip
 
 
-@app.command()
-def adaptation(
-    config: Config = Path("configs/adaptation.yaml"),
-    stack: Stack = None,
-    no_cache: NoCache = False,
-    debug: Debug = False,
-) -> None:
-    """Adapt a decoder once on unlabelled text, and register it for later training runs to start from."""
-    _exit(lambda: _run("adaptation", config, stack, no_cache, debug), debug)
+def _command(kind: str, configuration: str) -> Callable[..., None]:
+    """The command that starts a pipeline."""
+    alarm: alerts.Kind = "tick failed" if kind == "retraining" else "run failed"
+
+    def start(
+        config: Config = Path(f"configs/{configuration}.yaml"),
+        stack: Stack = None,
+        no_cache: NoCache = False,
+        debug: Debug = False,
+    ) -> None:
+        _exit(lambda: _run(kind, config, stack, no_cache, debug), debug, alarm)
+
+    return start
 
 
-@app.command()
-def evaluation(
-    config: Config = Path("configs/evaluation.yaml"),
-    stack: Stack = None,
-    no_cache: NoCache = False,
-    debug: Debug = False,
-) -> None:
-    """Judge registered versions, model folders and BM25 on a list of collections."""
-    _exit(lambda: _run("evaluation", config, stack, no_cache, debug), debug)
-
-
-@app.command()
-def indexing(
-    config: Config = Path("configs/indexing.yaml"),
-    stack: Stack = None,
-    no_cache: NoCache = False,
-    debug: Debug = False,
-) -> None:
-    """Make the champion's index of the corpus; if the canary agrees, model and index serve together."""
-    _exit(lambda: _run("indexing", config, stack, no_cache, debug), debug)
-
-
-@app.command()
-def retraining(
-    config: Config = Path("configs/retraining.yaml"),
-    stack: Stack = None,
-    no_cache: NoCache = False,
-    debug: Debug = False,
-) -> None:
-    """Look at corpus, queries and champion; train, refresh the live index, or do nothing."""
-    _exit(lambda: _run("retraining", config, stack, no_cache, debug), debug, "tick failed")
-
-
-@app.command()
-def sharded(
-    config: Config = Path("configs/sharded.yaml"),
-    stack: Stack = None,
-    no_cache: NoCache = False,
-    debug: Debug = False,
-) -> None:
-    """Encode a corpus and mine negatives in parts: a pod each on Kubernetes, a thread each here."""
-    _exit(lambda: _run("sharded", config, stack, no_cache, debug), debug)
+for _kind, (_configuration, _help) in _COMMANDS.items():
+    app.command(_kind, help=_help)(_command(_kind, _configuration))
 
 
 @app.command()
@@ -197,36 +176,11 @@ def _check(kind: str, config: Path) -> Any:
 
 def _pipeline(kind: str) -> tuple[Any, Any]:
     """Names of the steps, or what gives them, and the pipeline; imported late, since ZenML takes seconds."""
-    if kind == "training":
-        from pipelines.training import step_names, training_pipeline
-
-        return step_names, training_pipeline
-    if kind == "evaluation":
-        from pipelines.evaluation import evaluation_pipeline
-        from pipelines.evaluation import step_names as evaluation_step_names
-
-        return evaluation_step_names, evaluation_pipeline
-    if kind == "indexing":
-        from pipelines.indexing import STEPS as INDEXING_STEPS
-        from pipelines.indexing import indexing_pipeline
-
-        return INDEXING_STEPS, indexing_pipeline
-    if kind == "retraining":
-        from pipelines.retraining import STEPS as RETRAINING_STEPS
-        from pipelines.retraining import retraining_pipeline
-
-        return RETRAINING_STEPS, retraining_pipeline
-    if kind == "sharded":
-        from pipelines.sharded import STEPS as SHARDED_STEPS
-        from pipelines.sharded import sharded_pipeline
-
-        return SHARDED_STEPS, sharded_pipeline
-    if kind != "adaptation":
+    if kind not in _COMMANDS:
         raise ConfigError(f"no pipeline is called {kind!r}")
-    from pipelines.adaptation import adaptation_pipeline
-    from pipelines.adaptation import step_names as adaptation_step_names
-
-    return adaptation_step_names, adaptation_pipeline
+    module = import_module(f"pipelines.{kind}")
+    steps = getattr(module, "step_names", None) or module.STEPS
+    return steps, getattr(module, f"{kind}_pipeline")
 
 
 def _stack() -> None:

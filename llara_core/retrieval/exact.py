@@ -70,7 +70,8 @@ def search(
     """
     queries = np.ascontiguousarray(queries, np.float32)
     prepared = corpus if isinstance(corpus, Prepared) and corpus.rounded is not None else None
-    corpus = corpus.vectors if isinstance(corpus, Prepared) else corpus
+    if isinstance(corpus, Prepared):
+        corpus = corpus.vectors
     if not isinstance(corpus, np.ndarray) or corpus.dtype not in (np.float16, np.float32):
         corpus = np.asarray(corpus, np.float32)
     check_shapes(queries, corpus.shape, k)
@@ -79,21 +80,18 @@ def search(
     rows = np.zeros((len(queries), k), np.int64)
     faiss = None if use_faiss is False else faiss_module()
     if use_bfloat16 is None:
-        asked = use_faiss is None and not (faiss is not None and faiss.get_num_gpus() > 0)
-        use_bfloat16 = asked and (
-            exact_bfloat.worthwhile(queries.shape, len(corpus), k)
-            or (prepared is not None and prepared.worthwhile(len(queries), k))
-        )
+        on_gpu = faiss is not None and faiss.get_num_gpus() > 0
+        use_bfloat16 = use_faiss is None and not on_gpu and _worthwhile(queries, corpus, k, prepared)
     width = max((exact_bfloat.PLACES_PER_RESULT if use_bfloat16 else _PLACES_PER_RESULT) * k, _LEAST_PLACES)
     step = max(1, _POOL_BYTES // (_BYTES_PER_PLACE * width))
     for start in range(0, len(queries) if k else 0, step):
         left = np.arange(start, min(start + step, len(queries)))
         if use_bfloat16:
             coarse = BfloatPool(queries[left], k, width)
-            scanner = BfloatScanner if prepared is None else PreparedScanner
-            use_bfloat16 = _scan_blocks(
-                queries[left], corpus if prepared is None else prepared, coarse, scanner
+            scanned = (
+                (corpus, coarse, BfloatScanner) if prepared is None else (prepared, coarse, PreparedScanner)
             )
+            use_bfloat16 = _scan_blocks(queries[left], *scanned)
             if use_bfloat16:
                 scores[left], rows[left] = _settled(queries[left], corpus, coarse)
                 left = left[coarse.overflowed]
@@ -105,6 +103,15 @@ def search(
             if len(lost):
                 scores[lost], rows[lost] = _whole(queries[lost].astype(np.float64), corpus, k)
     return scores, rows
+
+
+def _worthwhile(
+    queries: NDArray[np.float32], corpus: NDArray[Any], k: int, prepared: Prepared | None
+) -> bool:
+    """Whether products in bfloat16 are likely to be the fastest way."""
+    if prepared is not None and prepared.worthwhile(len(queries), k):
+        return True
+    return exact_bfloat.worthwhile(queries.shape, len(corpus), k)
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
