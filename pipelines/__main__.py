@@ -1,7 +1,8 @@
 """Run a pipeline with everything checked first and the outcome told at the end.
 
 ``python -m pipelines training -c configs/demo.yaml`` is what ``make run`` calls. ``zenml pipeline
-run pipelines.training.training_pipeline -c configs/demo.yaml`` does the same work without the words.
+run pipelines.training.training_pipeline -c configs/demo.yaml`` does the same work,
+after the same check of the file, without the words.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from llara_core.config import REGISTRY, AdaptationSettings
+from pipelines.checked import checked
 from pipelines.on_nodes import node_step_ids, trained
 from pipelines.options import for_stack, readable_errors
 from steps.adapt import adapt
@@ -33,6 +34,7 @@ def step_names(settings: AdaptationSettings) -> tuple[str, ...]:
     return STEPS if settings.launch.nodes == 1 else (*STEPS, *node_step_ids("adapt"))
 
 
+@checked(step_names, AdaptationSettings)
 @pipeline(name="adaptation", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def adaptation_pipeline(

@@ -10,6 +10,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from llara_core.evaluation_settings import BM25, EvaluationSettings
+from pipelines.checked import checked
 from pipelines.judged import Judged, judged_collections
 from pipelines.options import for_stack, readable_errors
 from steps.admit import admit
@@ -35,6 +36,7 @@ def step_names(settings: EvaluationSettings) -> tuple[str, ...]:
     )
 
 
+@checked(step_names, EvaluationSettings)
 @pipeline(name="evaluation", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def evaluation_pipeline(  # noqa: PLR0913, PLR0917 - the fields of EvaluationSettings

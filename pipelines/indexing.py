@@ -11,6 +11,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from llara_core.indexing_settings import IndexingSettings
+from pipelines.checked import checked
 from pipelines.environment import REPOSITORY
 from pipelines.options import for_stack, readable_errors
 from pipelines.training import data_steps
@@ -26,6 +27,7 @@ STEPS = (
 )  # fmt: skip
 
 
+@checked(STEPS, IndexingSettings)
 @pipeline(name="indexing", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def indexing_pipeline(

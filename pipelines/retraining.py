@@ -17,6 +17,7 @@ from zenml.utils.env_utils import substitute_env_variable_placeholders
 from llara_core.config import TrainingSettings
 from llara_core.errors import ConfigError
 from llara_core.retraining_settings import RetrainingSettings
+from pipelines.checked import checked
 from pipelines.environment import REPOSITORY
 from pipelines.options import for_stack, readable_errors
 from pipelines.training import data_steps
@@ -33,6 +34,7 @@ STEPS = (
 )  # fmt: skip
 
 
+@checked(STEPS, RetrainingSettings)
 @pipeline(name="retraining", execution_mode=ExecutionMode.FAIL_FAST, **TICK_HOOKS)
 @readable_errors
 def retraining_pipeline(  # noqa: PLR0913, PLR0917 - the fields of RetrainingSettings

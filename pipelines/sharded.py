@@ -10,6 +10,7 @@ from zenml.steps import BaseStep
 
 from llara_core.evaluation_settings import JudgedModel
 from llara_core.sharded_settings import ShardedSettings
+from pipelines.checked import checked
 from pipelines.options import readable_errors
 from steps.encode_shard import encode_shard
 from steps.hooks import HOOKS
@@ -47,6 +48,7 @@ _KNOWN = [
 ]  # fmt: skip
 
 
+@checked(STEPS, ShardedSettings)
 @pipeline(dynamic=True, name="sharded", depends_on=_KNOWN, execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def sharded_pipeline(

@@ -8,6 +8,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from llara_core.config import REGISTRY, TrainingSettings
+from pipelines.checked import checked
 from pipelines.on_nodes import node_step_ids, trained
 from pipelines.options import for_stack, readable_errors
 from steps.accept import accept
@@ -56,6 +57,7 @@ def step_names(settings: TrainingSettings) -> tuple[str, ...]:
     return (*names, *(extra for stage in stages for extra in node_step_ids(stage)))
 
 
+@checked(step_names, TrainingSettings)
 @pipeline(name="training", execution_mode=ExecutionMode.FAIL_FAST, **HOOKS)
 @readable_errors
 def training_pipeline(  # noqa: PLR0913, PLR0917 - the fields of TrainingSettings

@@ -27,7 +27,10 @@ def active_run_id() -> str | None:
     run = mlflow.active_run() if mlflow is not None else None
     if run is None and not _said:
         _said = True
-        logger.info("The stack has no MLflow experiment tracker: nothing is logged to MLflow.")
+        logger.info(
+            "No MLflow run is open for this step (no experiment tracker in the stack, or a step "
+            "that is not tracked): nothing is logged to MLflow."
+        )
     return None if run is None else str(run.info.run_id)
 
 
