@@ -16,7 +16,7 @@ import yaml
 from tests.kube.submit import ENVIRONMENT, VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 300  # seconds for one program that submits and orchestrates; 30 s on a quiet machine
+PATIENCE = 600  # seconds for one program that submits and orchestrates; 90 s at most on a quiet machine
 
 
 @dataclass(frozen=True)

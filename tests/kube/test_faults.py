@@ -9,7 +9,7 @@ import pytest
 
 from tests.kube.conftest import run_program, write_values
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 # Name of the scenario -> pods that the first step must have had. The run goes on as if nothing had been.
 OVERCOME = {
     "none": 1, "evicted once": 2, "node lost twice": 3, "out of memory once": 2, "one error 500": 1,

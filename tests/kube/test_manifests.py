@@ -1,6 +1,6 @@
 """What the profiles of ``configs/kubernetes`` become: the manifests that the real orchestrator sends.
 
-One profile in the default tests (half a minute, most of it ZenML's own), the others in the slow ones.
+Half a minute a profile, most of it ZenML's own.
 """
 
 from __future__ import annotations
@@ -15,20 +15,13 @@ from tests.kube import manifests
 from tests.kube.conftest import Submitted
 from tests.kube.submit import IMAGE, PLANTED
 
+pytestmark = pytest.mark.timeout(900)
 STAGES = {"adapt", "finetune", "finetune_without_adaptation"}
 ENCODING_STEPS = {"mine", "evaluate", "gauge"}
 PROFILES = {"gpu-1": 1, "gpu-8": 8, "multi-node": 8}  # name: GPUs of a training pod
-ALL = [
-    "gpu-1",
-    *(
-        pytest.param(one, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
-        for one in PROFILES
-        if one != "gpu-1"
-    ),
-]
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=PROFILES)
 def profile(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
