@@ -2,8 +2,9 @@
 
 Every pod is a process of this machine that gets what its manifest gives it and nothing else; ZenML, S3 and
 MLflow are servers on loopback; the API server grants what `deploy/kubernetes/base` grants. There is no
-champion yet, so the tick trains: the whole training pipeline runs, and its adaptation loses a node. About
-forty processes that import ZenML. `cluster/logs` in the test's folder says how far it is.
+champion yet, so the tick trains: the whole training pipeline runs on the collection of `make run` with a tiny
+model, and its adaptation loses a node. About forty processes that import ZenML. `cluster/logs` in the test's
+folder says how far it is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
+from llara_core.config import TrainingSettings
+from llara_core.data.format_beir import write_beir
+from llara_core.data.formats import load_collection
+from llara_core.settings import load_yaml
 from tests.kube import faults, manifests
 from tests.kube.cluster import PERSON
 from tests.kube.production import NAMESPACE, PASSWORD, ROOT, STACK, Production, production, tiny_profile
@@ -47,8 +52,14 @@ print(json.dumps({{
 @pytest.fixture(scope="module")
 def prod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
     folder = tmp_path_factory.mktemp("production")
-    with production(folder) as made:
+    with production(folder, demo_collection) as made:
         yield made
+
+
+def demo_collection(folder: Path) -> Path:
+    """The collection of `make run`, as a BEIR folder."""
+    settings = TrainingSettings.parse(load_yaml(ROOT / "configs" / "demo.yaml")["parameters"], "demo")
+    return write_beir(load_collection(settings.collection), folder)
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +91,12 @@ def trained(prod: Production, tick: dict[str, Any]) -> dict[str, Any]:
 
 
 def profile(prod: Production) -> Path:
-    # Long enough to be interrupted.
-    return tiny_profile(prod.folder, adapt={"steps": 100, "checkpoint_every": 5})
+    return tiny_profile(
+        prod.folder,
+        collection={"name": "demo"},
+        adapt={"steps": 100, "checkpoint_every": 5},  # long enough to be interrupted
+        mine={"queries": 2000},
+    )
 
 
 def test_a_tick_trains_from_inside_the_cluster(tick: dict[str, Any], trained: dict[str, Any]) -> None:

@@ -163,14 +163,14 @@ def _steps_of_pods(prod: Production) -> list[str]:
 def _upload(prod: Production) -> None:
     """The tiny collection, and as many short documents more as make three blocks."""
     client = services.client(prod.store)
-    corpus = (prod.folder / "tiny" / "corpus.jsonl").read_text(encoding="utf-8")
+    corpus = (prod.folder / "collection" / "corpus.jsonl").read_text(encoding="utf-8")
     more = PASSAGES - len(corpus.splitlines())
     rows = (
         {"_id": f"filler-{number}", "title": "", "text": f"entry {number} of a list"}
         for number in range(more)
     )
     whole = corpus + "".join(json.dumps(row) + "\n" for row in rows)
-    client.put_object(Bucket="llara", Key="data/tiny/corpus.jsonl", Body=whole.encode())
+    client.put_object(Bucket="llara", Key="data/collection/corpus.jsonl", Body=whole.encode())
 
 
 def _profile(prod: Production) -> Path:

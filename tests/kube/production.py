@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,12 +98,17 @@ class Production:
 
 
 @contextmanager
-def production(folder: Path) -> Iterator[Production]:
-    """Set it all up; takes about a minute and a half, and ends every process that it started."""
+def production(folder: Path, collection: Callable[[Path], Path] = write_tiny_beir) -> Iterator[Production]:
+    """Set it all up; takes about a minute and a half, and ends every process that it started.
+
+    Args:
+        folder: of everything that is made.
+        collection: writes the BEIR folder that lies in S3 as ``${LLARA_COLLECTION}``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         store = stack.enter_context(services.s3(folder))
-        _upload(write_tiny_beir(folder / "tiny"), store)
+        _upload(collection(folder / "collection"), store)
         mlflow = stack.enter_context(services.mlflow_server(folder, store))
         zenml = stack.enter_context(services.zenml_server(folder, PASSWORD))
         brought = {**image_environment(), "OMP_NUM_THREADS": "1"}
@@ -113,7 +118,7 @@ def production(folder: Path) -> Iterator[Production]:
             "ZENML_STORE_URL": zenml, "LLARA_KUBE_CONTEXT": CONTEXT, "LLARA_KUBE_NAMESPACE": NAMESPACE,
             "LLARA_REGISTRY": "registry.example.com", "LLARA_IMAGE": IMAGE, "LLARA_IMAGE_BUILDER": "kaniko",
             "LLARA_ARTIFACTS": "s3://llara/zenml", "LLARA_S3_ENDPOINT": store.url,
-            "LLARA_S3_REGION": services.REGION, "MLFLOW_TRACKING_URI": mlflow, "LLARA_COLLECTION": "s3://llara/data/tiny",
+            "LLARA_S3_REGION": services.REGION, "MLFLOW_TRACKING_URI": mlflow, "LLARA_COLLECTION": "s3://llara/data/collection",
         }  # fmt: skip
         secret = {
             "ZENML_STORE_API_KEY": _service_account(folder, zenml),
@@ -158,21 +163,22 @@ def granted() -> dict[str, set[tuple[str, str, str]]]:
     return {**found, PERSON: found["llara-launcher"]}
 
 
-def tiny_profile(folder: Path, name: str = "gpu-1", adapt: Mapping[str, Any] | None = None) -> Path:
+def tiny_profile(folder: Path, name: str = "gpu-1", **changes: Mapping[str, Any]) -> Path:
     """A profile of ours with the parameters of ``configs/tiny.yaml``: all the rest is as committed.
 
     Args:
         folder: gets the file.
         name: of the profile.
-        adapt: settings of the adaptation that differ.
+        changes: settings that differ, by stage.
     """
     profile = yaml.safe_load((ROOT / "configs" / "kubernetes" / f"{name}.yaml").read_text(encoding="utf-8"))
     tiny = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text(encoding="utf-8"))
     profile["parameters"] = tiny["parameters"] | {
         "collection": {"source": "${LLARA_COLLECTION}", "name": "tiny"},
         "registry": profile["parameters"].get("registry", {}),
-        "adapt": {**tiny["parameters"]["adapt"], **(adapt or {})},
     }
+    for stage, settings in changes.items():
+        profile["parameters"][stage] = {**profile["parameters"][stage], **settings}
     # A cluster is asked every ten seconds; this one has less to do.
     profile["settings"]["orchestrator.kubernetes"]["job_monitoring_interval"] = 1
     file = folder / f"{name}.yaml"
@@ -201,4 +207,6 @@ def _upload(collection: Path, store: services.Store) -> None:
     client = services.client(store)
     for file in collection.rglob("*"):
         if file.is_file():
-            client.upload_file(str(file), "llara", f"data/tiny/{file.relative_to(collection).as_posix()}")
+            client.upload_file(
+                str(file), "llara", f"data/collection/{file.relative_to(collection).as_posix()}"
+            )
