@@ -25,13 +25,8 @@ task it is refused. The tokenisers hold the words around a text: give no `prompt
 the text; the slots stay.
 """
 
-_MERGED = """```python
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-model = AutoModelForCausalLM.from_pretrained("FOLDER")
-prefix, slots = {prefix}, {slots}
+# What both ways of driving the decoder by hand have in common; DECODER is where it lies in each.
+_BY_HAND = """prefix, slots = {prefix}, {slots}
 suffix = {{  # ends in the slots
     "query": {query_suffix},
     "passage": {suffix},
@@ -42,45 +37,35 @@ length = {{"query": {query_length}, "passage": {passage_length}}}
 def embed(text, kind):
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     row = torch.tensor([prefix + ids[: length[kind]] + suffix[kind]])
-    states = model.base_model(input_ids=row, use_cache=False).last_hidden_state
+    states = DECODER(input_ids=row, use_cache=False).last_hidden_state
     return torch.nn.functional.normalize(states[0, -slots:].float().mean(dim=0), dim=-1)
 
 
 with torch.no_grad():
     print(embed("what is a glacier", "query") @ embed("Glacier Ice creeps along the valley.", "passage"))
 ```
+"""
 
+_MERGED = f"""```python
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = AutoModelForCausalLM.from_pretrained("FOLDER")
+{_BY_HAND.replace("DECODER", "model.base_model")}
 The same folder is a bundle: `llara_core.Retriever.from_pretrained("FOLDER")` does all of this, in batches.
 """
 
-_ADAPTER = """```python
+_ADAPTER = f"""```python
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 base = AutoModelForCausalLM.from_pretrained("BASE")
-base.resize_token_embeddings({rows}, mean_resizing=False)  # room for the slots
+base.resize_token_embeddings({{rows}}, mean_resizing=False)  # room for the slots
 model = PeftModel.from_pretrained(base, "FOLDER").eval()
-prefix, slots = {prefix}, {slots}
-suffix = {{  # ends in the slots
-    "query": {query_suffix},
-    "passage": {suffix},
-}}
-length = {{"query": {query_length}, "passage": {passage_length}}}
-
-
-def embed(text, kind):
-    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    row = torch.tensor([prefix + ids[: length[kind]] + suffix[kind]])
-    states = model.get_base_model().base_model(input_ids=row, use_cache=False).last_hidden_state
-    return torch.nn.functional.normalize(states[0, -slots:].float().mean(dim=0), dim=-1)
-
-
-with torch.no_grad():
-    print(embed("what is a glacier", "query") @ embed("Glacier Ice creeps along the valley.", "passage"))
-```
-"""
+{_BY_HAND.replace("DECODER", "model.get_base_model().base_model")}"""
 
 _ONNX = """```python
 import numpy as np
