@@ -20,7 +20,7 @@ import typer
 
 from llara_core.errors import ConfigError, LlaraError
 from llara_core.operations import alerts, logs
-from pipelines import environment, faults, unattended
+from pipelines import environment, faults, interrupts, unattended
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and every log line.")]
@@ -200,7 +200,8 @@ def _exit(work: Any, debug: bool, kind: alerts.Kind = "run failed") -> None:
     0 all went well, 1 failed or interrupted, 2 the user's input cannot be used.
     """
     try:
-        work()
+        with interrupts.Heeded():
+            work()
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise

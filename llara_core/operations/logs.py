@@ -95,21 +95,25 @@ class JsonFormatter(logging.Formatter):
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def say(message: str, level: str = "INFO", logger_name: str = "llara") -> None:
+def say(
+    message: str, level: str = "INFO", logger_name: str = "llara", stream: TextIO | RawStderr | None = None
+) -> None:
     """Tell the person at the keyboard on stderr, before or besides logging: plain, or as a record.
 
     Args:
         message: one or more lines.
         level: of the record.
         logger_name: of the record.
+        stream: where it is written; None: ``sys.stderr``.
     """
     if os.environ.get(FORMAT) == "json":
         record = logging.makeLogRecord(
             {"name": logger_name, "levelname": level, "levelno": getattr(logging, level), "msg": message}
         )
         message = JsonFormatter().format(record)
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    stream = stream or sys.stderr
+    stream.write(f"{message}\n")
+    stream.flush()
 
 
 class RawStderr:

@@ -354,8 +354,9 @@ def test_ctrl_c_in_the_middle_registers_nothing(
         time.sleep(0.2)
     time.sleep(2)  # into the training itself
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=100) == 1
-    said = output.read_text()
+    # One that is lost is sent again, and a process that is held up ends itself (pipelines.interrupts).
+    code, said = process.wait(timeout=150), output.read_text()
+    assert code == 1, said
     assert "interrupted" in said.lower() and "Traceback" not in said
     assert checkout.ask(VERSIONS) == before
 
