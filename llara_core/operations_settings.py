@@ -50,8 +50,11 @@ class RetentionSettings(Settings):
         runs: newest finished runs of each pipeline.
         versions: newest versions of each registered model.
         generations: newest unused generations of each live store, besides the live one and the one before.
-        vectors_days: vectors of no model that is kept, that nobody has written or read for as long.
-        keep: folders or files below the local state that are never touched, as glob patterns.
+        vectors_days: vectors of no model that is kept, and fetched copies of registered models, that nobody
+            has written or read for as long.
+        volume_days: on a volume of a cluster (``llara gc --volume``) everything that nobody has written or
+            read for as long. There age alone protects what pods on other nodes use.
+        keep: folders or files below the local state, or the volume, that are never touched, as glob patterns.
     """
 
     minimum_age_days: float = Field(default=7.0, ge=0)
@@ -59,6 +62,7 @@ class RetentionSettings(Settings):
     versions: int = Field(default=5, ge=1)
     generations: int = Field(default=1, ge=0)
     vectors_days: float = Field(default=30.0, ge=0)
+    volume_days: float = Field(default=7.0, ge=1)
     keep: tuple[str, ...] = ()
 
 

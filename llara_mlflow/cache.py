@@ -5,7 +5,8 @@
 
 The cache is ``$LLARA_CACHE``, ``$LLARA_LOCAL/cache`` or ``$XDG_CACHE_HOME/llara`` (``~/.cache/llara``). A
 folder appears there by one rename, when it is whole and its files have been compared with their checksums.
-One process at a time fetches a version, the others wait for it. What nobody uses may be deleted by hand.
+One process at a time fetches a version, the others wait for it. What nobody uses may be deleted by hand;
+``llara gc`` does it below ``$LLARA_LOCAL``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -195,6 +196,8 @@ def _whole(place: Path) -> Path | None:
     except ModelError as error:
         logger.warning("%s; it is fetched anew", error)
         return None
+    with suppress(OSError):  # of somebody else; `llara gc` deletes what nobody has used for long
+        os.utime(place)
     return place / _BUNDLE
 
 

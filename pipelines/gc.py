@@ -33,6 +33,7 @@ from llara_core.operations.retention_use import (
 )
 from llara_core.operations_settings import OperationsSettings, RetentionSettings
 from pipelines import environment
+from pipelines.gc_volume import VolumePlan
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 SETTINGS = environment.REPOSITORY / "configs" / "operations.yaml"
@@ -48,18 +49,15 @@ def main(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Default: configs/operations.yaml.")
     ] = None,
+    volume: Annotated[
+        Path | None, typer.Option("--volume", help="A mounted volume of a cluster, instead of this state.")
+    ] = None,
 ) -> None:
     """Delete what runs have left and nobody uses: a dry run unless told otherwise."""
     try:
         settings = OperationsSettings.load(SETTINGS) if config is None else _given(config)
-        environment.apply()
-        from pipelines import quiet
-
-        quiet.before_imports()
-        # Imported first, since it sets its own level; it would tell of every artifact on stdout.
-        importlib.import_module("zenml.client")
-        logging.getLogger("zenml").setLevel(logging.WARNING)
-        failed = collect(settings.retention, apply=apply, everything=everything, as_json=as_json)
+        plan = _plan(settings.retention, volume)
+        failed = collect(plan, apply=apply, everything=everything, as_json=as_json)
     except LlaraError as error:
         logs.say(f"llara: {error}", "ERROR")
         sys.exit(error.exit_code)
@@ -69,9 +67,21 @@ def main(
     sys.exit(1 if failed else 0)
 
 
-def collect(settings: RetentionSettings, *, apply: bool, everything: bool, as_json: bool) -> int:
-    """Make the list, show it, and delete what goes if told to; returns how many could not be deleted."""
-    plan = Plan(settings, environment.local_folder(), time.time())
+def _plan(settings: RetentionSettings, volume: Path | None) -> Plan | VolumePlan:
+    if volume is not None:
+        return VolumePlan(settings, volume, time.time())
+    environment.apply()
+    from pipelines import quiet
+
+    quiet.before_imports()
+    # Imported first, since it sets its own level; it would tell of every artifact on stdout.
+    importlib.import_module("zenml.client")
+    logging.getLogger("zenml").setLevel(logging.WARNING)
+    return Plan(settings, environment.local_folder(), time.time())
+
+
+def collect(plan: Plan | VolumePlan, *, apply: bool, everything: bool, as_json: bool) -> int:
+    """Show the list, and delete what goes if told to; returns how many could not be deleted."""
     going = [item for item in plan.items if item.keep is None]
     outcome: dict[tuple[str, str, str], str | None] = {}  # why it stays after all
     failed = 0
@@ -242,7 +252,7 @@ def _stores(local: Path) -> list[Path]:
     return sorted(one for one in candidates if (one / POINTER).is_file())
 
 
-def _show(items: list[Item], plan: Plan, applied: bool, everything: bool) -> None:
+def _show(items: list[Item], plan: Plan | VolumePlan, applied: bool, everything: bool) -> None:
     verb = "deleted" if applied else "would delete"
     for item in items:
         if item.keep is None:
@@ -261,7 +271,7 @@ def _show(items: list[Item], plan: Plan, applied: bool, everything: bool) -> Non
     if applied and plan.on_server:
         typer.echo("MLflow runs are only marked as deleted; `mlflow gc` on the server frees their space.")
     elif not applied:
-        typer.echo("Nothing was deleted; `llara gc --apply` does it.")
+        typer.echo("Nothing was deleted; the same with --apply does it.")
 
 
 if __name__ == "__main__":

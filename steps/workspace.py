@@ -63,6 +63,12 @@ def publish_page(page: str, file: str) -> Path | None:
 
 
 def vectors_folder() -> Path | None:
-    """Corpus vectors shared by mining and evaluation, or None (no cache) in a container."""
-    local = os.environ.get("LLARA_LOCAL")
+    """Corpus vectors that steps share, and go on with when they are run again.
+
+    ``$LLARA_VECTORS`` (in a container: on a volume that outlives it), else ``$LLARA_LOCAL/vectors``; None
+    where neither is set: vectors are then in memory only.
+    """
+    chosen, local = os.environ.get("LLARA_VECTORS"), os.environ.get("LLARA_LOCAL")
+    if chosen:
+        return Path(chosen)
     return Path(local) / "vectors" if local else None

@@ -16,6 +16,7 @@ from llara_core.cli.app import run
         (["--apply"], ["--apply"]),
         (["--all", "--json"], ["--all", "--json"]),
         (["-c", "own.yaml"], ["--config", str(Path("own.yaml").absolute())]),
+        (["--volume", "mounted", "--apply"], ["--apply", "--volume", str(Path("mounted").absolute())]),
     ],
 )
 @pytest.mark.parametrize("code", [0, 1, 2])

@@ -15,6 +15,13 @@ def gc(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Default: configs/operations.yaml of the project.")
     ] = None,
+    volume: Annotated[
+        Path | None,
+        typer.Option(
+            "--volume",
+            help="A mounted volume of a cluster: what pods have left there goes by its age; asks no server.",
+        ),
+    ] = None,
 ) -> None:
     """Delete old runs, versions, vectors and folders that nobody uses: a dry run unless told --apply.
 
@@ -27,6 +34,7 @@ def gc(
         *(["--all"] if everything else []),
         *(["--json"] if as_json else []),
         *(["--config", str(config.absolute())] if config is not None else []),
+        *(["--volume", str(volume.absolute())] if volume is not None else []),
     ]
     if code := run_module("pipelines.gc", arguments):
         raise typer.Exit(code)

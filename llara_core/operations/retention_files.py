@@ -7,13 +7,18 @@
 | ``checkpoints/<step>/`` | training runs that can be gone on with | nothing runs, and old |
 | ``live/<model>/`` | generations | the pointer names another as live and as previous |
 | ``quarantine/`` | rows that were put aside | old |
+| ``cache/registry/`` | copies of registered models | unused for long; they can be fetched again |
 
-Source: issue 6, point 6.
+A volume of a cluster has checkpoints, requests of training on several machines and shards directly below it
+(``volume_items``).
+
+Source: issue 6, point 6; issue 8, point 4.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +34,8 @@ _RUN = re.compile(r"run-[0-9a-f]{12}")
 # What a run makes for itself: it goes only while nothing runs.
 _OF_A_RUN = ("work", "checkpoints", "vectors half done", "live generation half done")
 _WORK = re.compile(r".+-[0-9a-f]{12}")
+_FETCHED = re.compile(r"\d+-[0-9A-Za-z_-]{1,16}")
+_REQUEST, _SHARDS = re.compile(r".+-[0-9a-f]{16}"), re.compile(r"[0-9a-f]{20}")
 
 
 def local_items(local: Path, settings: RetentionSettings, use: Use, now: float) -> list[Item]:
@@ -51,7 +58,45 @@ def local_items(local: Path, settings: RetentionSettings, use: Use, now: float) 
         found += _generations(store, settings, use, now)
     for place in _folders(local / "quarantine"):
         found.append(_item("quarantine", place, settings, use, now))
+    found += _fetched(local / "cache", settings, use, now)
     return [_spared(item, local, settings) for item in found]
+
+
+def volume_items(volume: Path, settings: RetentionSettings, use: Use, now: float) -> list[Item]:
+    """Everything on a volume of a cluster that could go, each with the reason it stays.
+
+    Who uses a volume that many nodes mount cannot be seen from any of them, so age alone protects: what a
+    run uses must be written or read more often than ``volume_days`` says. Encoded vectors are marked when
+    they are used, and a request is as young as the checkpoints of its training.
+
+    Args:
+        volume: where it is mounted.
+        settings: ``volume_days`` and ``keep``.
+        use: what this machine has open.
+        now: seconds since 1970.
+    """
+    days, found = settings.volume_days, list[Item]()
+    settings = settings.model_copy(update={"minimum_age_days": days, "vectors_days": days})
+    for local in (volume, *_folders(volume)):  # the ticks of a schedule keep a local state below it
+        found += _vectors(local / "vectors", settings, use, now)
+        found += _plain("work", local / "work", _WORK, settings, use, now)
+        found += _fetched(local, settings, use, now)
+    for step in _folders(volume):
+        found += _plain("checkpoints", step, _RUN, settings, use, now)
+    for item in _plain("request", volume / "requests", _REQUEST, settings, use, now):
+        trained = last_used(_checkpoints_of(item.path or volume, volume))
+        found.append(_kept(item, item.keep or too_young(trained, now, days)))
+    found += _plain("shards", volume / "shards", _SHARDS, settings, use, now)
+    return [_spared(item, volume, settings) for item in found]
+
+
+def _checkpoints_of(request: Path, volume: Path) -> Path:
+    """Where a request's training keeps its checkpoints; the request itself if it does not say."""
+    try:
+        name = json.loads((request / "request.json").read_text(encoding="utf-8"))["checkpoints"]
+        return volume / Path(name).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return request
 
 
 def still_used(item: Item, use: Use) -> str | None:
@@ -65,6 +110,8 @@ def still_used(item: Item, use: Use) -> str | None:
     if words is None and item.kind.startswith("vectors"):
         lock = path.parent / f".{_stem(item.name)}.lock"
         words = "another process writes it" if locked(lock) else None
+    if words is None and item.kind == "fetched model":
+        words = "another process fetches it" if locked(path.with_suffix(".lock")) else None
     if words is None and item.kind == "live generation":
         words = _pointed_at(path.parent, item.name.rsplit("/", 1)[-1])
     return words
@@ -96,6 +143,14 @@ def _vectors(folder: Path, settings: RetentionSettings, use: Use, now: float) ->
             yield _item("vectors half done", place, settings, use, now)
         elif place.name.startswith(TRASH):
             yield _item("interrupted gc", place, settings, use, now)
+
+
+def _fetched(cache: Path, settings: RetentionSettings, use: Use, now: float) -> Iterator[Item]:
+    """Copies of registered models; whoever needs one again fetches it again."""
+    for registry in _folders(cache / "registry"):
+        for model in _folders(registry):
+            for item in _plain("fetched model", model, _FETCHED, settings, use, now):
+                yield _kept(item, item.keep or too_young(item.modified, now, settings.vectors_days))
 
 
 def _plain(

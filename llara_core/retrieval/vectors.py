@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -150,6 +152,8 @@ def stored_vectors(
     if vectors is None:
         raise DataError("the vectors just written cannot be read again; is the disk sound?", file=target)
     if not work.encoded:
+        with suppress(OSError):  # of somebody else; many disks do not note when a file was read
+            os.utime(target)
         logger.info("vectors of %d passages taken from %s", len(passages), target.name)
     return work.result(vectors, target, started)
 

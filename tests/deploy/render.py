@@ -57,8 +57,17 @@ def _namespace(one: Manifest, namespace: str | None) -> None:
 
 
 def _containers(one: Manifest) -> list[Manifest]:
-    template = one.get("spec", {}).get("template") if one["kind"] == "Deployment" else None
-    return list(template["spec"]["containers"]) if template else []
+    spec = pod_spec(one)
+    return list(spec["containers"]) if spec else []
+
+
+def pod_spec(one: Manifest) -> Manifest | None:
+    """What a Deployment's or a CronJob's pods are; None: it starts none."""
+    if one["kind"] not in ("Deployment", "CronJob"):
+        return None
+    spec = one["spec"] if one["kind"] == "Deployment" else one["spec"]["jobTemplate"]["spec"]
+    found: Manifest = spec["template"]["spec"]
+    return found
 
 
 def _image(container: Manifest, images: list[dict[str, str]]) -> None:

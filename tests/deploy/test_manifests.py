@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipelines.kubernetes_quantities import complaint
-from tests.deploy.render import Manifest, named, render
+from tests.deploy.render import Manifest, named, pod_spec, render
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy" / "kubernetes"
@@ -64,16 +64,27 @@ def test_kubectl_renders_the_same(folder: Path) -> None:
     assert ordered(list(yaml.safe_load_all(done.stdout))) == ordered(render(folder))
 
 
-def pod(manifests: list[Manifest]) -> Manifest:
-    spec: Manifest = named(manifests, "Deployment", "llara-serve")["spec"]["template"]["spec"]
+PODS = [("Deployment", "llara-serve"), ("CronJob", "llara-tidy")]
+
+
+def pod(manifests: list[Manifest], kind: str = "Deployment", name: str = "llara-serve") -> Manifest:
+    spec = pod_spec(named(manifests, kind, name))
+    assert spec is not None
     return spec
 
 
-def test_the_service_complies_with_its_namespace() -> None:
+def test_the_list_of_pods_is_whole() -> None:
+    started = [one for one in render(DEPLOY / "base") if "template" in str(one.get("spec"))]
+    assert [(one["kind"], one["metadata"]["name"]) for one in started] == PODS
+
+
+@pytest.mark.parametrize(("kind", "name"), PODS)
+def test_pods_comply_with_their_namespace(kind: str, name: str) -> None:
     """Pod Security's level restricted, which the namespace enforces."""
     manifests = render(DEPLOY / "base")
     assert named(manifests, "Namespace", "llara")["metadata"]["labels"][RESTRICTED] == "restricted"
-    spec = pod(manifests)
+    spec = pod(manifests, kind, name)
+    assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
     for container in spec["containers"]:
@@ -108,17 +119,6 @@ def test_the_service_fits_together() -> None:
         ("livenessProbe", "/healthz"),
     ):
         assert container[probe]["httpGet"] == {"path": path, "port": "http"}
-    mounted = {one["name"] for one in container["volumeMounts"]}
-    assert mounted == {one["name"] for one in spec["volumes"]}
-    claims = {one["metadata"]["name"] for one in manifests if one["kind"] == "PersistentVolumeClaim"}
-    assert {
-        one["persistentVolumeClaim"]["claimName"] for one in spec["volumes"] if "emptyDir" not in one
-    } <= claims
-    accounts = {one["metadata"]["name"] for one in manifests if one["kind"] == "ServiceAccount"}
-    assert spec["serviceAccountName"] in accounts
-    assert spec["priorityClassName"] in {
-        one["metadata"]["name"] for one in manifests if one["kind"] == "PriorityClass"
-    }
     service = named(manifests, "Service", "llara-serve")["spec"]
     assert service["selector"] == labels
     assert service["ports"][0]["targetPort"] == "http"
@@ -126,6 +126,38 @@ def test_the_service_fits_together() -> None:
     scaler = named(manifests, "HorizontalPodAutoscaler", "llara-serve")["spec"]
     assert scaler["scaleTargetRef"]["name"] == "llara-serve"
     assert 2 <= scaler["minReplicas"] < scaler["maxReplicas"]  # with one, the budget would let none go
+
+
+@pytest.mark.parametrize(("kind", "name"), PODS)
+def test_what_pods_name_is_there(kind: str, name: str) -> None:
+    manifests = render(DEPLOY / "base")
+    spec = pod(manifests, kind, name)
+    [container] = spec["containers"]
+    mounted = {one["name"] for one in container["volumeMounts"]}
+    assert mounted == {one["name"] for one in spec["volumes"]}
+    claims = {one["metadata"]["name"] for one in manifests if one["kind"] == "PersistentVolumeClaim"}
+    named_claims = {
+        one["persistentVolumeClaim"]["claimName"] for one in spec["volumes"] if "emptyDir" not in one
+    }
+    assert named_claims and named_claims <= claims
+    accounts = {one["metadata"]["name"] for one in manifests if one["kind"] == "ServiceAccount"}
+    assert spec["serviceAccountName"] in accounts
+    assert spec["priorityClassName"] in {
+        one["metadata"]["name"] for one in manifests if one["kind"] == "PriorityClass"
+    }
+
+
+def test_the_volume_is_tidied_by_a_command_that_there_is(tmp_path: Path) -> None:
+    """Its words, with a folder here for the mount, are what ``llara`` understands."""
+    from llara_core.cli.app import run
+
+    spec = pod(render(DEPLOY / "base"), "CronJob", "llara-tidy")
+    [container] = spec["containers"]
+    [place] = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "checkpoints"]
+    words = [word.replace(place, str(tmp_path)) for word in container["args"]]
+    assert words == ["gc", f"--volume={tmp_path}", "--apply"]
+    assert run(words) == 0
+    assert run([word.replace(place, "/nowhere") for word in container["args"]]) == 2
 
 
 def test_nothing_comes_in_unless_a_policy_says_so() -> None:
@@ -142,7 +174,7 @@ def test_amounts_are_quantities_and_images_are_pinned(folder: Path) -> None:
     for one in render(folder):
         spec = one.get("spec") or {}
         amounts = dict(spec.get("hard") or {}) | dict((spec.get("resources") or {}).get("requests") or {})
-        for container in pod([one])["containers"] if one["kind"] == "Deployment" else []:
+        for container in (pod_spec(one) or {}).get("containers", []):
             amounts |= container["resources"]["requests"] | container["resources"]["limits"]
             assert ":" in container["image"]
             assert not container["image"].endswith(":latest")

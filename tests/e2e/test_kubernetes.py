@@ -3,12 +3,13 @@
 Every pod is a process of this machine that gets what its manifest gives it and nothing else; ZenML, S3 and
 MLflow are servers on loopback; the API server grants what `deploy/kubernetes/base` grants. There is no
 champion yet, so the tick trains: the whole training pipeline runs on the collection of `make run` with a tiny
-model, and its adaptation loses a node. About forty processes that import ZenML. `cluster/logs` in the test's
-folder says how far it is.
+model; its adaptation loses a node, and its mining another. About forty processes that import ZenML.
+`cluster/logs` in the test's folder says how far it is.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,10 @@ import yaml
 from llara_core.config import TrainingSettings
 from llara_core.data.format_beir import write_beir
 from llara_core.data.formats import load_collection
+from llara_core.operations.retention import DAY
+from llara_core.operations_settings import RetentionSettings
 from llara_core.settings import load_yaml
+from pipelines.gc_volume import VolumePlan
 from tests.kube import faults, manifests
 from tests.kube.cluster import PERSON
 from tests.kube.production import NAMESPACE, PASSWORD, ROOT, STACK, Production, production, tiny_profile
@@ -32,6 +36,7 @@ PATIENCE = 3000.0  # seconds for one pipeline; a few minutes on two quiet cores
 MODEL = "llara-qwen3-0.6b"  # as the profile names it
 # Whole ones only: one that is being written has another name.
 CHECKPOINT = "volumes/llara-checkpoints/adapt/run-*/step-0000[1-9][0-9]"
+ENCODING = "volumes/llara-checkpoints/vectors/.*.partial/manifest.json"  # it has begun, and is not done
 _STATE = f"""
 import json, mlflow
 from zenml.client import Client
@@ -65,7 +70,9 @@ def demo_collection(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def tick(prod: Production) -> dict[str, Any]:
     """What is known of a tick after its Job has ended."""
-    prod.cluster.faults.plant(faults.node_lost("adapt", found=CHECKPOINT))
+    prod.cluster.faults.plant(
+        faults.node_lost("adapt", found=CHECKPOINT), faults.node_lost("mine", found=ENCODING)
+    )
     folder = prod.folder / "schedules"
     folder.mkdir()
     schedule = {
@@ -125,6 +132,34 @@ def test_a_step_that_lost_its_node_went_on_from_its_checkpoint(
     assert "resuming at step" not in prod.cluster.log(first)
     assert "resuming at step" in prod.cluster.log(second)
     assert {step for step, state in trained["steps"].items() if len(prod.pods(step)) > 2} == set()
+
+
+def test_an_encoding_that_lost_its_node_went_on_at_its_block(
+    prod: Production, trained: dict[str, Any]
+) -> None:
+    first, second = (prod.cluster.log(one["metadata"]["name"]) for one in prod.pods("mine"))
+    assert "going on where an interrupted run was" not in first
+    assert "going on where an interrupted run was" in second
+
+
+def test_vectors_of_a_run_are_shared_and_go_when_nobody_uses_them(
+    prod: Production, trained: dict[str, Any]
+) -> None:
+    volume = prod.folder / "cluster" / "volumes" / "llara-checkpoints"
+    [evaluating] = prod.pods("evaluate")
+    taken = re.findall(
+        r"vectors of \d+ passages taken from (\S+)", prod.cluster.log(evaluating["metadata"]["name"])
+    )
+    assert taken  # those of the adapted model, which mining had encoded
+    assert {volume / "vectors" / name for name in taken} <= set((volume / "vectors").iterdir())
+    settings = RetentionSettings()
+
+    def going(days: float) -> set[Path | None]:
+        moment = time.time() + days * DAY
+        return {one.path for one in VolumePlan(settings, volume, moment).items if one.keep is None}
+
+    assert going(0.9 * settings.volume_days) == set()
+    assert {volume / "vectors" / name for name in taken} <= going(1.1 * settings.volume_days)
 
 
 def test_pods_did_only_what_their_accounts_may(prod: Production, trained: dict[str, Any]) -> None:

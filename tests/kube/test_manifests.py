@@ -106,6 +106,9 @@ def test_pods_with_gpus_have_shared_memory_checkpoints_and_a_model_cache(run: Su
         assert "persistentVolumeClaim" in places[values["HF_HOME"]]
         if name in STAGES:
             assert "persistentVolumeClaim" in places[values["LLARA_CHECKPOINTS"]]
+        if name in ("mine", "evaluate", "gauge"):
+            volume, _, below = values["LLARA_VECTORS"].rpartition("/")
+            assert below and "persistentVolumeClaim" in places[volume]  # not its root: `gc` looks below it
 
 
 def test_several_pods_of_a_step_find_each_other(submit: Callable[[str], Submitted], profile: str) -> None:
@@ -171,6 +174,7 @@ def test_what_a_locked_down_pod_writes_to_is_mounted(run: Submitted) -> None:
                 "ZENML_CONFIG_PATH",
                 "LLARA_LOCAL",
                 "LLARA_CHECKPOINTS",
+                "LLARA_VECTORS",
             ):
                 assert any(value == place or value.startswith(f"{place}/") for place in places), (
                     name,

@@ -13,6 +13,7 @@ import pytest
 
 from llara_core.errors import DataError
 from llara_core.operations import retention
+from llara_core.operations.lock import Held, take
 from llara_core.operations.retention import DAY, Item, Use, readable, remove, size_of, summary
 from llara_core.operations.retention_files import local_items, still_used
 from llara_core.operations.retention_use import live_pairs
@@ -27,8 +28,9 @@ def test_all_that_is_old_and_unused_goes(tmp_path: Path) -> None:
     folder(tmp_path / "work" / "adapted-0123456789ab")
     folder(tmp_path / "checkpoints" / "adapt" / "run-0123456789ab")
     folder(tmp_path / "quarantine" / "mine")
+    folder(tmp_path / "cache" / "registry" / ("a" * 16) / "llara-retriever-0123" / "3-0123456789abcdef")
     found = reasons(tmp_path)
-    assert len(found) == 6
+    assert len(found) == 7
     assert set(found.values()) == {None}
 
 
@@ -65,6 +67,21 @@ def test_vectors_of_models_that_are_kept_stay(tmp_path: Path) -> None:
     kept, other = vectors(tmp_path, CHAMPION), vectors(tmp_path)
     found = reasons(tmp_path, Use(fingerprints={MODEL: "alias champion"}))
     assert found == {f"vectors/{kept.name}": "alias champion", f"vectors/{other.name}": None}
+
+
+def test_a_fetched_model_stays_while_it_is_used_or_fetched(tmp_path: Path) -> None:
+    place = tmp_path / "cache" / "registry" / ("a" * 16) / "llara-retriever-0123" / "3-at-1800000000_x"
+    settings = EAGER.model_copy(update={"vectors_days": 30.0})
+    folder(place, days=29)
+    assert list(reasons(tmp_path, settings=settings).values()) == ["younger than 30 days"]
+    aged(place, 31)
+    assert list(reasons(tmp_path, settings=settings).values()) == [None]
+    held = take(place.with_suffix(".lock"), "a download", tries=0)
+    assert isinstance(held, Held)
+    try:
+        assert list(reasons(tmp_path, settings=settings).values()) == ["another process fetches it"]
+    finally:
+        held.release()
 
 
 def test_while_a_run_is_under_way_nothing_goes_that_it_may_have_made(tmp_path: Path) -> None:
