@@ -33,6 +33,8 @@ CHECKS = [
 PATHS = [
     ("POST", "/embed"), ("POST", "/search"), ("POST", "/v1/embeddings"), ("GET", "/v1/models"),
     ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"),
+    # what the search page asks
+    ("GET", "/systems"), ("GET", "/examples"), ("GET", "/passage"), ("POST", "/compare"),
 ]  # fmt: skip
 
 
