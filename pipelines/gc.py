@@ -49,14 +49,15 @@ def main(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Default: configs/operations.yaml.")
     ] = None,
-    volume: Annotated[
-        Path | None, typer.Option("--volume", help="A mounted volume of a cluster, instead of this state.")
+    volumes: Annotated[
+        list[Path] | None,
+        typer.Option("--volume", help="Mounted volumes of a cluster, instead of this state."),
     ] = None,
 ) -> None:
     """Delete what runs have left and nobody uses: a dry run unless told otherwise."""
     try:
         settings = OperationsSettings.load(SETTINGS) if config is None else _given(config)
-        plan = _plan(settings.retention, volume)
+        plan = _plan(settings.retention, volumes or [])
         failed = collect(plan, apply=apply, everything=everything, as_json=as_json)
     except LlaraError as error:
         logs.say(f"llara: {error}", "ERROR")
@@ -67,9 +68,9 @@ def main(
     sys.exit(1 if failed else 0)
 
 
-def _plan(settings: RetentionSettings, volume: Path | None) -> Plan | VolumePlan:
-    if volume is not None:
-        return VolumePlan(settings, volume, time.time())
+def _plan(settings: RetentionSettings, volumes: list[Path]) -> Plan | VolumePlan:
+    if volumes:
+        return VolumePlan(settings, volumes, time.time())
     environment.apply()
     from pipelines import quiet
 
@@ -102,7 +103,7 @@ def collect(plan: Plan | VolumePlan, *, apply: bool, everything: bool, as_json: 
 
 
 def _identity(item: Item) -> tuple[str, str, str]:
-    return item.kind, item.name, item.key
+    return item.kind, item.name, item.key or str(item.path)
 
 
 class Plan:

@@ -16,7 +16,10 @@ from llara_core.cli.app import run
         (["--apply"], ["--apply"]),
         (["--all", "--json"], ["--all", "--json"]),
         (["-c", "own.yaml"], ["--config", str(Path("own.yaml").absolute())]),
-        (["--volume", "mounted", "--apply"], ["--apply", "--volume", str(Path("mounted").absolute())]),
+        (
+            ["--volume", "one", "--volume", "two", "--apply"],
+            ["--apply", "--volume", str(Path("one").absolute()), "--volume", str(Path("two").absolute())],
+        ),
     ],
 )
 @pytest.mark.parametrize("code", [0, 1, 2])

@@ -15,11 +15,11 @@ def gc(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Default: configs/operations.yaml of the project.")
     ] = None,
-    volume: Annotated[
-        Path | None,
+    volumes: Annotated[
+        list[Path] | None,
         typer.Option(
             "--volume",
-            help="A mounted volume of a cluster: what pods have left there goes by its age; asks no server.",
+            help="A mounted volume of a cluster, or several: what pods have left there goes by its age.",
         ),
     ] = None,
 ) -> None:
@@ -34,7 +34,7 @@ def gc(
         *(["--all"] if everything else []),
         *(["--json"] if as_json else []),
         *(["--config", str(config.absolute())] if config is not None else []),
-        *(["--volume", str(volume.absolute())] if volume is not None else []),
+        *(word for volume in volumes or () for word in ("--volume", str(volume.absolute()))),
     ]
     if code := run_module("pipelines.gc", arguments):
         raise typer.Exit(code)

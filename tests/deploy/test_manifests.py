@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -153,11 +154,18 @@ def test_the_volume_is_tidied_by_a_command_that_there_is(tmp_path: Path) -> None
 
     spec = pod(render(DEPLOY / "base"), "CronJob", "llara-tidy")
     [container] = spec["containers"]
-    [place] = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "checkpoints"]
-    words = [word.replace(place, str(tmp_path)) for word in container["args"]]
-    assert words == ["gc", f"--volume={tmp_path}", "--apply"]
-    assert run(words) == 0
-    assert run([word.replace(place, "/nowhere") for word in container["args"]]) == 2
+    places = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    here = {places[name]: tmp_path / name for name in ("checkpoints", "models")}
+    words = [f"--volume={one}" for one in here]
+    assert container["args"] == ["gc", *words, "--apply"]
+    old = here["/checkpoints"] / "adapt" / "run-0123456789ab"
+    fetched = here["/models"] / "llara" / "registry" / "0123" / "retriever-0123" / "3-0123456789abcdef"
+    kept = here["/models"] / "hub" / "models--Qwen--Qwen3-0.6B"
+    for made in (old, fetched, kept):
+        made.mkdir(parents=True)
+        os.utime(made, (0, 0))
+    assert run(["gc", *(f"--volume={one}" for one in here.values()), "--apply"]) == 0
+    assert (old.exists(), fetched.exists(), kept.exists()) == (False, False, True)
 
 
 def test_nothing_comes_in_unless_a_policy_says_so() -> None:

@@ -156,7 +156,7 @@ def test_vectors_of_a_run_are_shared_and_go_when_nobody_uses_them(
 
     def going(days: float) -> set[Path | None]:
         moment = time.time() + days * DAY
-        return {one.path for one in VolumePlan(settings, volume, moment).items if one.keep is None}
+        return {one.path for one in VolumePlan(settings, [volume], moment).items if one.keep is None}
 
     assert going(0.9 * settings.volume_days) == set()
     assert {volume / "vectors" / name for name in taken} <= going(1.1 * settings.volume_days)

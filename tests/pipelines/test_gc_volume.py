@@ -77,16 +77,28 @@ def test_a_dry_run_tells_and_apply_deletes(volume: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_folder_that_is_not_there_is_told() -> None:
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     done = gc("--volume", "/nowhere/mounted")
     assert done.returncode == 2
     assert done.stderr.startswith("llara: --volume /nowhere/mounted: no such folder")
     with pytest.raises(ConfigError, match="no such folder"):
-        VolumePlan(SETTINGS, Path("/nowhere"), time.time())
+        VolumePlan(SETTINGS, [tmp_path, Path("/nowhere")], time.time())
+
+
+def test_several_volumes_are_told_apart(volume: Path, tmp_path: Path) -> None:
+    """Things of one name on both: what is in use on one goes from the other."""
+    other = tmp_path / "other"
+    old(other / "adapt" / "run-0123456789ab")
+    with (volume / "adapt" / "run-0123456789ab" / "file.bin").open("rb"):
+        done = gc("--volume", str(volume), "--volume", str(other), "--apply", "--json")
+    rows = [row for row in json.loads(done.stdout)["items"] if row["name"] == "adapt/run-0123456789ab"]
+    assert [row["deleted"] for row in rows] == [False, True]
+    assert (volume / "adapt" / "run-0123456789ab").is_dir()
+    assert not (other / "adapt" / "run-0123456789ab").exists()
 
 
 def test_what_another_node_has_begun_to_use_since_the_list_was_made_stays(volume: Path) -> None:
-    plan = VolumePlan(SETTINGS, volume, time.time())
+    plan = VolumePlan(SETTINGS, [volume], time.time())
     going = {item.kind: item for item in plan.items if item.keep is None}
     request, training = going["request"], going["checkpoints"]
     assert request.path is not None and training.path is not None
