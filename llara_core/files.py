@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,15 @@ def new_folder(target: Path, *, replace: tuple[str, ...] = ()) -> Iterator[Path]
         _swap(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def mark_used(place: Path) -> None:
+    """Note that a file or folder of a cache is used: ``llara gc`` removes what nobody has used for long.
+
+    Many file systems keep no note of reading. What belongs to somebody else is left as it is.
+    """
+    with suppress(OSError):
+        os.utime(place)
 
 
 @contextmanager

@@ -50,8 +50,8 @@ class RetentionSettings(Settings):
         runs: newest finished runs of each pipeline.
         versions: newest versions of each registered model.
         generations: newest unused generations of each live store, besides the live one and the one before.
-        vectors_days: vectors of no model that is kept, and fetched copies of registered models, that nobody
-            has written or read for as long.
+        vectors_days: vectors of no model that is kept, BM25 indexes, and fetched copies of registered models,
+            that nobody has written or read for as long.
         volume_days: on a volume of a cluster (``llara gc --volume``) everything that nobody has written or
             read for as long. There age alone protects what pods on other nodes use.
         keep: folders or files below the local state, or the volume, that are never touched, as glob patterns.

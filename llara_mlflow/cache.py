@@ -20,14 +20,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from llara_core.errors import ConfigError, DataError, ModelError
-from llara_core.files import check_writable, new_folder, write_json
+from llara_core.files import check_writable, mark_used, new_folder, write_json
 from llara_core.model.bundle import CARD_NAME, read_bundle
 from llara_core.operations.lock import Holder, LockError, take
 from llara_mlflow.versions import SCHEME, client_of
@@ -196,8 +196,7 @@ def _whole(place: Path) -> Path | None:
     except ModelError as error:
         logger.warning("%s; it is fetched anew", error)
         return None
-    with suppress(OSError):  # of somebody else; `llara gc` deletes what nobody has used for long
-        os.utime(place)
+    mark_used(place)
     return place / _BUNDLE
 
 

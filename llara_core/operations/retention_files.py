@@ -3,6 +3,7 @@
 | folder | what | goes when |
 |---|---|---|
 | ``vectors/`` | vectors of a corpus, by model | no model that is kept made them, and unused for long |
+| | BM25 indexes of a corpus | unused for long |
 | ``work/`` | folders of steps before they are stored | nothing runs, and old |
 | ``checkpoints/<step>/`` | training runs that can be gone on with | nothing runs, and old |
 | ``live/<model>/`` | generations | the pointer names another as live and as previous |
@@ -29,6 +30,7 @@ from llara_core.operations_settings import RetentionSettings
 
 _VECTORS = re.compile(r"(?P<model>[0-9a-f]{20})-[0-9a-f]{20}-float(32|16)")
 _OLD_VECTORS = re.compile(r"[0-9a-f]{20}-[0-9a-f]{20}\.npy")  # of versions before 0.4; nothing reads them
+_BM25 = re.compile(r"bm25-[0-9a-f]{20}")
 _PARTIAL = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8})?\.partial")
 _RUN = re.compile(r"run-[0-9a-f]{12}")
 # What a run makes for itself: it goes only while nothing runs.
@@ -137,6 +139,9 @@ def _vectors(folder: Path, settings: RetentionSettings, use: Use, now: float) ->
                 item.keep or kept.get(match["model"]) or too_young(item.modified, now, settings.vectors_days)
             )
             yield _kept(item, reason)
+        elif _BM25.fullmatch(place.name):  # of no model: it takes seconds to make again
+            item = _item("BM25 index", place, settings, use, now)
+            yield _kept(item, item.keep or too_young(item.modified, now, settings.vectors_days))
         elif _OLD_VECTORS.fullmatch(place.name):
             yield _item("vectors", place, settings, use, now)
         elif _PARTIAL.fullmatch(place.name):

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from llara_core.config import Bm25Settings
 from llara_core.errors import DataError
-from llara_core.files import new_folder
+from llara_core.files import mark_used, new_folder
 from llara_core.progress import track
 from llara_core.retrieval.bm25_files import FACTS, FILES, read_index, write_index
 from llara_core.retrieval.bm25_postings import Postings, build_postings
@@ -141,6 +141,7 @@ class Bm25:
             except DataError as error:
                 logger.warning("%s; indexing again", error)
             else:
+                mark_used(folder)
                 logger.info("BM25 index of %d passages taken from %s", found.passages, folder.name)
                 return found
         made.index(passages)._save(folder, replace=FILES)  # it is ours by its name, if damaged

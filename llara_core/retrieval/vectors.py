@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llara_core.errors import DataError, ModelError
-from llara_core.files import unwritable
+from llara_core.files import mark_used, unwritable
 from llara_core.model.encoded import Encoded, Tally, check_finite
 from llara_core.progress import Progress
 from llara_core.retrieval.hashes import passage_hashes
@@ -152,8 +150,7 @@ def stored_vectors(
     if vectors is None:
         raise DataError("the vectors just written cannot be read again; is the disk sound?", file=target)
     if not work.encoded:
-        with suppress(OSError):  # of somebody else; many disks do not note when a file was read
-            os.utime(target)
+        mark_used(target)
         logger.info("vectors of %d passages taken from %s", len(passages), target.name)
     return work.result(vectors, target, started)
 

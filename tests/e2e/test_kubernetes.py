@@ -134,7 +134,7 @@ def test_a_step_that_lost_its_node_went_on_from_its_checkpoint(
     assert {step for step, state in trained["steps"].items() if len(prod.pods(step)) > 2} == set()
 
 
-def test_an_encoding_that_lost_its_node_went_on_at_its_block(
+def test_an_encoding_that_lost_its_node_went_on_with_what_was_on_the_volume(
     prod: Production, trained: dict[str, Any]
 ) -> None:
     first, second = (prod.cluster.log(one["metadata"]["name"]) for one in prod.pods("mine"))

@@ -25,12 +25,13 @@ def test_all_that_is_old_and_unused_goes(tmp_path: Path) -> None:
     folder(tmp_path / "vectors" / f".{'a' * 20}-{'c' * 20}-float16.partial")
     (tmp_path / "vectors" / f"{'a' * 20}-{'b' * 20}.npy").write_bytes(b"old format")
     aged(tmp_path / "vectors" / f"{'a' * 20}-{'b' * 20}.npy", 100)
+    folder(tmp_path / "vectors" / f"bm25-{'a' * 20}")
     folder(tmp_path / "work" / "adapted-0123456789ab")
     folder(tmp_path / "checkpoints" / "adapt" / "run-0123456789ab")
     folder(tmp_path / "quarantine" / "mine")
     folder(tmp_path / "cache" / "registry" / ("a" * 16) / "llara-retriever-0123" / "3-0123456789abcdef")
     found = reasons(tmp_path)
-    assert len(found) == 7
+    assert len(found) == 8
     assert set(found.values()) == {None}
 
 
@@ -61,6 +62,14 @@ def test_vectors_that_were_read_lately_stay(tmp_path: Path) -> None:
     made = vectors(tmp_path)
     os.utime(made / "file.bin", (NOW - 0.5 * DAY, NOW - 100 * DAY))
     assert list(reasons(tmp_path).values()) == ["younger than 1 days"]
+
+
+def test_a_bm25_index_stays_as_long_as_vectors_do(tmp_path: Path) -> None:
+    made = folder(tmp_path / "vectors" / f"bm25-{'a' * 20}", days=29)
+    settings = EAGER.model_copy(update={"vectors_days": 30.0})
+    assert list(reasons(tmp_path, settings=settings).values()) == ["younger than 30 days"]
+    aged(made, 31)
+    assert list(reasons(tmp_path, settings=settings).values()) == [None]
 
 
 def test_vectors_of_models_that_are_kept_stay(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ NAME = "finetune-0123456789abcdef"
 PLACES = {
     "vectors": f"vectors/{'a' * 20}-{'b' * 20}-float32",
     "vectors half done": f"vectors/.{'a' * 20}-{'b' * 20}-float16.partial",
+    "BM25 index": f"vectors/bm25-{'a' * 20}",
     "vectors of ticks": f"ticks/vectors/{'a' * 20}-{'b' * 20}-float32",
     "work of ticks": "ticks/work/judged-0123456789ab",
     "checkpoints": "adapt/run-0123456789ab",
