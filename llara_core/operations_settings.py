@@ -21,8 +21,8 @@ class AlertSettings(Settings):
     """When to raise an alarm by itself.
 
     Args:
-        minimum_free_gb: free space of the disk with the local state, in GB (10^9 bytes), below which the
-            start of a step raises ``disk low``; 0: never.
+        minimum_free_gb: free space of the disk with the local state, and of the volume with the checkpoints,
+            in GB (10^9 bytes), below which the start of a step raises ``disk low``; 0: never.
     """
 
     minimum_free_gb: float = Field(default=5.0, ge=0)

@@ -33,6 +33,11 @@ logger = logging.getLogger(__name__)
 
 USAGE, TOTAL = "usage", "usage_of_run"  # keys of the metadata of a step, and of a run
 _GB = 10**9
+# What names a disk that runs fill, what lies there, and how to make room.
+_DISKS = (
+    ("LLARA_LOCAL", "the local state lies", "llara gc"),
+    ("LLARA_CHECKPOINTS", "checkpoints and vectors of all pods lie", "llara gc --volume FOLDER"),
+)
 # A person or an operator did it: no reason to wake another.
 _ON_PURPOSE = {
     "KeyboardInterrupt", "RunStoppedException", "RunInterruptedException",
@@ -166,15 +171,19 @@ def _to_mlflow(store: str, run: str, usages: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _watch_disk(who: Mapping[str, str]) -> None:
-    """Raise the alarm once a run when the disk of the local state is nearly full."""
-    local = os.environ.get("LLARA_LOCAL")
+    """Raise the alarm when a disk that runs fill is nearly full; once a run, as far as this process knows."""
     least = operations().alerts.minimum_free_gb
-    if local is None or not least or who["run_id"] in _told_of_disk:
+    if not least or who["run_id"] in _told_of_disk:
         return
-    place = next((one for one in (Path(local), *Path(local).parents) if one.is_dir()), None)
-    free = shutil.disk_usage(place).free / _GB if place is not None else least
-    if free < least:
-        _told_of_disk.add(who["run_id"])
-        text = f"{free:.1f} GB are free where the local state lies; the alarm is set to {least:g} GB."
-        facts = {"run": who["run"], "step": who["step"], "next command": "llara gc"}
-        alert(Alert("disk low", "the disk is nearly full", text, "critical", facts))
+    for variable, where, command in _DISKS:
+        told = os.environ.get(variable)
+        if told is None:
+            continue
+        place = next((one for one in (Path(told), *Path(told).parents) if one.is_dir()), None)
+        free = shutil.disk_usage(place).free / _GB if place is not None else least
+        if free < least:
+            _told_of_disk.add(who["run_id"])
+            text = f"{free:.1f} GB are free where {where}; the alarm is set to {least:g} GB."
+            facts = {"run": who["run"], "step": who["step"], "next command": command}
+            alert(Alert("disk low", "the disk is nearly full", text, "critical", facts))
+            return

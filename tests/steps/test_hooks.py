@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from llara_core.operations.alerts import WEBHOOK
+from llara_core.operations.alerts import WEBHOOK, Alert
 from llara_core.operations.lock import Held
 from llara_core.operations.retention_use import locked
+from llara_core.operations_settings import AlertSettings, OperationsSettings
 from pipelines import orphans
 from steps import hooks
 from tests.operations_webhook import Webhook
@@ -148,6 +149,36 @@ def test_a_run_that_goes_well_raises_no_alarm(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert [one["kind"] for one in done.alerts] == ["disk low"]
     assert done.recorded["run"]["usage_of_run"]["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "where"),
+    [
+        (["LLARA_LOCAL"], "the local state lies"),
+        (["LLARA_CHECKPOINTS"], "checkpoints and vectors of all pods lie"),
+        (["LLARA_LOCAL", "LLARA_CHECKPOINTS"], "the local state lies"),  # one alarm is enough
+        ([], None),
+    ],
+)
+@pytest.mark.parametrize("least", [1e9, 1e-9])
+def test_a_disk_that_runs_fill_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: list[str], where: str | None, least: float
+) -> None:
+    raised: list[Alert] = []
+    settings = OperationsSettings(alerts=AlertSettings(minimum_free_gb=least))
+    monkeypatch.setattr(hooks, "alert", raised.append)
+    monkeypatch.setattr(hooks, "operations", lambda: settings)
+    monkeypatch.setattr(hooks, "_told_of_disk", set())
+    for name in ("LLARA_LOCAL", "LLARA_CHECKPOINTS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in variables:
+        monkeypatch.setenv(name, str(tmp_path / "not made yet"))
+    for _ in range(2):
+        hooks._watch_disk({"run_id": "1", "run": "training-1", "step": "mine"})
+    if where is None or least < 1:
+        assert raised == []
+    else:
+        assert [where in one.text for one in raised] == [True]
 
 
 def test_a_process_holds_the_lock_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
