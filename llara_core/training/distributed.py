@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -36,9 +37,20 @@ def connect() -> None:
 
     told = os.environ.get(PATIENCE)
     state = PartialState(cpu=use_cpu(), timeout=timedelta(seconds=float(told)) if told else TIMEOUT)
+    atexit.register(leave)
     if state.device.type == "cuda":
         torch.cuda.set_device(state.device)
     logger.info("process %d of %d on %s", rank(), world_size(), state.device)
+
+
+def leave() -> None:
+    """Leave the group, if this process is in one; it does so at its end, however it comes there.
+
+    Threads of the communication library that live when the interpreter is taken down can abort a process
+    that has done all of its work, and its launcher would call the training failed.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def launched_processes() -> int:

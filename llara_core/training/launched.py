@@ -46,9 +46,11 @@ def main(folder: Path) -> int:
     _end_with_launcher(folder / ALIVE)
     try:
         request = StageRequest.read(folder / REQUEST)
+        from llara_core.training.distributed import leave
+
         stage = importlib.import_module(STAGES[request.stage])
         stage.run(request, _curve_writer(folder / CURVE) if number == 0 else None)
-        _leave_group()
+        leave()
     except Exception as error:
         _tell(folder, number, error)
         return 1
@@ -99,13 +101,6 @@ def _curve_writer(file: Path) -> Callable[[int, Mapping[str, float]], None]:
             sink.write(json.dumps([step, dict(values)]) + "\n")
 
     return on_log
-
-
-def _leave_group() -> None:
-    from torch import distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def _tell(folder: Path, number: int, error: Exception) -> None:

@@ -26,13 +26,19 @@ FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_
 
 
 def start_two(folder: Path, scenarios: list[str], **more: str) -> list[subprocess.Popen[str]]:
-    """The worker in two processes that find each other on a free port."""
+    """The worker in two processes."""
+    return start_two_of(
+        [sys.executable, "-m", "tests.training.two_processes", str(folder), *scenarios], **more
+    )
+
+
+def start_two_of(command: list[str], **more: str) -> list[subprocess.Popen[str]]:
+    """Two processes of a command that find each other on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
               "ACCELERATE_USE_CPU": "true"}  # fmt: skip
-    command = [sys.executable, "-m", "tests.training.two_processes", str(folder), *scenarios]
     return [
         subprocess.Popen(
             command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -58,6 +64,23 @@ def wait_for(workers: list[subprocess.Popen[str]]) -> None:
     for worker in workers:
         said, _ = worker.communicate(timeout=500)
         assert worker.returncode == 0, said
+
+
+LEAVING = """
+import atexit
+from torch import distributed as dist
+from llara_core.training.distributed import connect
+atexit.register(lambda: print("in a group at the end:", dist.is_initialized()))  # called last
+connect()
+assert dist.is_initialized()
+"""
+
+
+def test_a_process_leaves_its_group_at_its_end() -> None:
+    """Threads of gloo that met the end of the interpreter have aborted processes whose work was done."""
+    for worker in start_two_of([sys.executable, "-c", LEAVING]):
+        said, _ = worker.communicate(timeout=200)
+        assert (worker.returncode, said.splitlines()[-1]) == (0, "in a group at the end: False"), said
 
 
 def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
