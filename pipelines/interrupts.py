@@ -31,6 +31,7 @@ from llara_core.operations import logs
 # A run that ends tidily takes some five seconds, of a busy machine three times that.
 _AGAIN = (20.0, 40.0)
 _LAST = 80.0
+_watching = False  # whether this process, and none that it was forked from, has a thread that looks on
 
 
 class Heeded:
@@ -56,9 +57,11 @@ class Heeded:
         Raises:
             ValueError: this is not the main thread, the only one that signals interrupt.
         """
+        global _watching  # noqa: PLW0603 - a process has one main thread, and one place to write signals to
         self._inner, self._outer = socket.socketpair()
         self._inner.setblocking(False)  # as Python demands of what its handler writes to
         self._previous = signal.set_wakeup_fd(self._inner.fileno(), warn_on_full_buffer=False)
+        _watching = True
         threading.Thread(target=self._look_on, name="interrupts", daemon=True).start()
         return self
 
@@ -69,7 +72,7 @@ class Heeded:
         self._left.set()
         if kind is None:
             self._done.set()
-        signal.set_wakeup_fd(self._previous)
+        _not_watching(self._previous)
         self._inner.close()  # of which the thread hears, if no signal has come
 
     def _look_on(self) -> None:
@@ -104,6 +107,18 @@ class Heeded:
             "ERROR",
         )
         os._exit(1)
+
+
+def _not_watching(previous: int = -1) -> None:
+    global _watching  # noqa: PLW0603
+    if _watching:
+        _watching = False
+        signal.set_wakeup_fd(previous)
+
+
+# A forked child has the same socket: a signal to it, as pools end their workers, is not one to this process.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_not_watching)
 
 
 def _say(message: str, level: str) -> None:

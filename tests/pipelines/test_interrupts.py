@@ -74,6 +74,20 @@ with Heeded(again=(2, 3), last=4):
 time.sleep(5)
 print("done", flush=True)
 """
+# A worker that was forked has the parent's handlers, and is ended as pools end theirs.
+FORKED = """
+import multiprocessing, os
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+with Heeded(again=(1, 2), last=3):
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    worker.start()
+    time.sleep(0.5)
+    worker.terminate()
+    worker.join()
+    time.sleep(2)
+    ready()
+    time.sleep(60)
+"""
 LAUNCHER = """
 from pipelines import __main__ as launcher, interrupts
 interrupts.Heeded.__init__.__defaults__ = ((1.0, 2.0), 40.0)
@@ -131,6 +145,13 @@ def test_a_handler_that_waits_for_what_it_interrupted_is_cut_off(number: signal.
     assert "in handler" in told  # where it was held up
     assert told.rstrip().splitlines()[-1].startswith("llara: interrupted; the process was held up")
     assert f"3 s after {number.name}" in told
+
+
+def test_a_signal_to_a_forked_child_is_none_to_its_parent() -> None:
+    """Sent again, it would end the parent before it is ready; what is sent to the parent still counts."""
+    code, _, told = send(FORKED)
+    assert code in (1, -signal.SIGINT)
+    assert told.rstrip().endswith("KeyboardInterrupt") and "still at work" not in told
 
 
 def test_a_process_that_cannot_end_is_cut_off() -> None:
