@@ -31,7 +31,7 @@ from llara_core.operations_settings import RetentionSettings
 _VECTORS = re.compile(r"(?P<model>[0-9a-f]{20})-[0-9a-f]{20}-float(32|16)")
 _OLD_VECTORS = re.compile(r"[0-9a-f]{20}-[0-9a-f]{20}\.npy")  # of versions before 0.4; nothing reads them
 _BM25 = re.compile(r"bm25-[0-9a-f]{20}")
-_PARTIAL = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8})?\.partial")
+_PARTIAL = re.compile(r"\.(?P<name>.+?)(\.[0-9a-z_]{8})?\.partial")
 _RUN = re.compile(r"run-[0-9a-f]{12}")
 # What a run makes for itself: it goes only while nothing runs.
 _OF_A_RUN = ("work", "checkpoints", "vectors half done", "live generation half done")
@@ -77,7 +77,8 @@ def volume_items(volume: Path, settings: RetentionSettings, use: Use, now: float
         use: what this machine has open.
         now: seconds since 1970.
     """
-    days, found = settings.volume_days, list[Item]()
+    found: list[Item] = []
+    days = settings.volume_days
     settings = settings.model_copy(update={"minimum_age_days": days, "vectors_days": days})
     for local in (volume, *_folders(volume)):  # the ticks of a schedule keep a local state below it
         found += _vectors(local / "vectors", settings, use, now)
@@ -113,7 +114,8 @@ def still_used(item: Item, use: Use) -> str | None:
         lock = path.parent / f".{_stem(item.name)}.lock"
         words = "another process writes it" if locked(lock) else None
     if words is None and item.kind == "fetched model":
-        words = "another process fetches it" if locked(path.with_suffix(".lock")) else None
+        lock = path.parent / f"{_stem(item.name)}.lock"
+        words = "another process fetches it" if locked(lock) else None
     if words is None and item.kind == "live generation":
         words = _pointed_at(path.parent, item.name.rsplit("/", 1)[-1])
     return words

@@ -85,12 +85,17 @@ def test_a_fetched_model_stays_while_it_is_used_or_fetched(tmp_path: Path) -> No
     assert list(reasons(tmp_path, settings=settings).values()) == ["younger than 30 days"]
     aged(place, 31)
     assert list(reasons(tmp_path, settings=settings).values()) == [None]
-    held = take(place.with_suffix(".lock"), "a download", tries=0)
-    assert isinstance(held, Held)
-    try:
-        assert list(reasons(tmp_path, settings=settings).values()) == ["another process fetches it"]
-    finally:
-        held.release()
+    half_done = folder(place.with_name(".4-at-1800000000_y.q_z8k2xw.partial"), days=31)
+    assert list(reasons(tmp_path, settings=settings).values()) == [None, None]
+    for name, one in ((place.name, place.name), ("4-at-1800000000_y", half_done.name)):
+        held = take(place.with_name(f"{name}.lock"), "a download", tries=0)
+        assert isinstance(held, Held)
+        try:
+            found = reasons(tmp_path, settings=settings)
+            assert found[f"{place.parent.name}/{one}"] == "another process fetches it"
+            assert list(found.values()).count(None) == 1
+        finally:
+            held.release()
 
 
 def test_while_a_run_is_under_way_nothing_goes_that_it_may_have_made(tmp_path: Path) -> None:
