@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import TOPICS, write_jsonl, write_tiny_beir
-from tests.e2e.test_training_pipeline import REPOSITORY, SOURCES, Checkout, steps_that
+from tests.e2e.checkout import REPOSITORY, Checkout, copy_sources, steps_that
 
 pytestmark = pytest.mark.timeout(1200)  # a busy machine takes ten times as long as an idle one
 REFERENCE = "models:/llara-adapted@champion"
@@ -45,9 +44,7 @@ def write_text(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    root = tmp_path_factory.mktemp("adaptation")
-    for name in SOURCES:
-        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    root = copy_sources(tmp_path_factory.mktemp("adaptation"))
     write_text(root / "text")
     return Checkout(root, write_tiny_beir(root / "data"), patience=560)
 

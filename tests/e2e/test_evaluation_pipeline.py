@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,8 @@ import pytest
 import yaml
 
 from tests.conftest import SETTINGS, write_tiny_beir
-from tests.e2e.test_training_pipeline import METRICS, REPOSITORY, SOURCES, Checkout, steps_that
+from tests.e2e.checkout import Checkout, copy_sources, steps_that
+from tests.e2e.test_training_pipeline import METRICS
 
 pytestmark = pytest.mark.timeout(1200)  # a busy machine takes ten times as long as an idle one
 REFERENCE = "models:/tiny-model@champion"
@@ -52,9 +52,7 @@ print(json.dumps({
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     from llara_core.cli.app import run
 
-    root = tmp_path_factory.mktemp("evaluation")
-    for name in SOURCES:
-        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    root = copy_sources(tmp_path_factory.mktemp("evaluation"))
     write_tiny_beir(root / "one")
     write_tiny_beir(root / "two")
     with (root / "two" / "corpus.jsonl").open("a", encoding="utf-8") as corpus:

@@ -7,14 +7,13 @@ with SIGKILL, and ``finetune`` raises, so that ZenML retries it.
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import write_tiny_beir
-from tests.e2e.test_training_pipeline import REPOSITORY, SOURCES, Checkout, steps_that
+from tests.e2e.checkout import Checkout, copy_sources, steps_that
 
 FAULTS = '''
 
@@ -62,9 +61,7 @@ print(json.dumps([sorted({one.step for one in client.get_metric_history(run.info
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    root = tmp_path / "checkout"
-    for name in SOURCES:
-        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    root = copy_sources(tmp_path / "checkout")
     config = root / "configs" / "tiny.yaml"
     text = config.read_text(encoding="utf-8")
     assert text.count("    log_every: 1\n") == 2
