@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,18 @@ def pytest_fixture_setup() -> None:
 def pytest_runtest_call() -> None:
     """As above, for what the test itself draws."""
     _seed()
+
+
+@pytest.fixture(autouse=True)
+def _no_log_is_left() -> Iterator[None]:
+    """What a command of one test logs to is not what the next one writes into: by then it may be closed."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in root.handlers[:]:
+        # Those of pytest are of classes of their own.
+        if type(handler) is logging.StreamHandler and handler not in before:
+            root.removeHandler(handler)
 
 
 def pytest_unconfigure() -> None:

@@ -42,6 +42,22 @@ NOTES = {
     "orchestra": ("Orchestra", "The violins tune before the conductor lifts the baton."),
     "compass": ("The compass", "A needle of iron turns until it points to the magnetic north."),
 }
+ATTACKS = {
+    "x/<img src=x onerror=alert(1)>": (
+        '<img src=x onerror="window.hacked=1">',
+        "lava <script>window.hacked=2</script><svg onload=hacked=3>",
+    ),
+    "javascript:window.hacked=4//": (
+        "javascript:window.hacked=5",
+        "lava [link](javascript:hacked=6) \u202edesrever",
+    ),
+    "a/b \"'&?#%/..": (
+        "\u202eelttit",
+        "lava </mark></li></script><iframe srcdoc='<script>top.hacked=7</script>'>",
+    ),
+    "long": ("Long", "lava " + "words and words " * 70_000),
+    "null": (None, "lava without a title {{constructor.constructor('hacked=8')()}} ${window.hacked=9}"),
+}
 QUERIES = {
     "q1": "how do bees make honey",
     "q2": "what becomes of cooling lava",

@@ -3,95 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from llara_core.operations.live import LiveStore
-from tests.serving.browser import chromium
-from tests.serving.page_stories import application, running, three_generations
+from tests.serving.browser import opened, searched, settled
+from tests.serving.page_stories import ATTACKS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Page
 
-ATTACKS = {
-    "x/<img src=x onerror=alert(1)>": (
-        '<img src=x onerror="window.hacked=1">',
-        "lava <script>window.hacked=2</script><svg onload=hacked=3>",
-    ),
-    "javascript:window.hacked=4//": (
-        "javascript:window.hacked=5",
-        "lava [link](javascript:hacked=6) \u202edesrever",
-    ),
-    "a/b \"'&?#%/..": (
-        "\u202eelttit",
-        "lava </mark></li></script><iframe srcdoc='<script>top.hacked=7</script>'>",
-    ),
-    "long": ("Long", "lava " + "words and words " * 70_000),
-    "null": (None, "lava without a title {{constructor.constructor('hacked=8')()}} ${window.hacked=9}"),
-}
 JUDGED = "how do bees make honey"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def store(work: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LiveStore, list[str]]:
-    return three_generations(tmp_path_factory.mktemp("store"), work, ATTACKS)
-
-
-@pytest.fixture(scope="module")
-def address(store: tuple[LiveStore, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with application(store[0], tmp_path_factory.mktemp("cache")) as app, running(app) as address:
-        yield address
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A tab that fails the test on any error of a script, breach of policy, or request to elsewhere."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    context.set_default_timeout(60_000)
-    made = context.new_page()
-    trouble: list[str] = []
-    made.on("pageerror", lambda error: trouble.append(str(error)))
-    made.on("console", lambda message: trouble.append(message.text) if "Policy" in message.text else None)
-    made.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
-    made.on("request", lambda one: None if one.url.startswith(address) else trouble.append(one.url))
-    yield made
-    context.close()
-    assert not trouble
-
-
-def _open(page: Page, address: str) -> None:
-    page.goto(address)
-    page.wait_for_selector("#first option", state="attached")
-
-
-def _search(page: Page, query: str) -> None:
-    page.fill("#query", query)
-    page.press("#query", "Enter")
-    _settled(page)
-
-
-def _settled(page: Page) -> None:
-    page.wait_for_selector(".column")
-    page.wait_for_selector(".column[aria-busy=true]", state="detached")
 
 
 def _focused(page: Page) -> str:
     return str(page.evaluate("document.activeElement.textContent"))
-
-
-def _answering(status: int, body: str) -> Callable[[Route], None]:
-    """Stands between page and service; status 0: there is no service."""
-    return lambda route: route.fulfill(status=status, body=body) if status else route.abort()
 
 
 def _axe(page: Page) -> None:
@@ -108,7 +36,7 @@ def test_a_reader_s_way(page: Page, address: str, store: tuple[LiveStore, list[s
     page.wait_for_selector("#examples button")
     assert page.evaluate("document.activeElement.id") == "query"
     page.get_by_role("button", name=JUDGED).click()
-    _settled(page)
+    settled(page)
     columns = page.locator(".column")
     assert [columns.nth(place).locator("h2").inner_text() for place in range(3)] == [
         "Champion · version 3", columns.nth(1).locator("h2").inner_text(), "BM25",
@@ -143,35 +71,35 @@ def test_a_reader_s_way(page: Page, address: str, store: tuple[LiveStore, list[s
 
 
 def test_the_address_says_what_is_shown(page: Page, address: str, store: tuple[LiveStore, list[str]]) -> None:
-    _open(page, address)
+    opened(page, address)
     page.uncheck("#lexical")
     page.select_option("#second", store[1][0])  # of another corpus, without texts
-    _search(page, "lava & <b>")
+    searched(page, "lava & <b>")
     assert parse_qs(urlsplit(page.url).query) == {"q": ["lava & <b>"], "s": ["champion", store[1][0]]}
     assert "carries no texts" in page.locator(".column").nth(1).inner_text()
     page.check("#lexical")
-    _settled(page)
+    settled(page)
     page.fill("#query", "honey")
     page.press("#query", "Enter")
     page.wait_for_function("() => location.search.includes('honey')")
-    _settled(page)
+    settled(page)
     page.go_back()
     page.wait_for_function("() => document.querySelector('#query').value.startsWith('lava')")
-    _settled(page)
+    settled(page)
     assert page.locator(".column").count() == 3
     page.go_back()
     page.wait_for_function("() => !document.querySelector('#lexical').checked")
     shared = page.context.new_page()
     shared.goto(page.url)
-    _settled(shared)
+    settled(shared)
     assert shared.input_value("#query") == "lava & <b>"
     assert shared.input_value("#second") == store[1][0]
     assert shared.locator(".column").count() == 2
 
 
 def test_hostile_texts_are_only_ever_shown(page: Page, address: str) -> None:
-    _open(page, address)
-    _search(page, "<img src=x onerror=hacked=10> lava javascript")
+    opened(page, address)
+    searched(page, "<img src=x onerror=hacked=10> lava javascript")
     listed = page.locator(".column[data-system=bm25]")
     assert listed.locator(".result").count() >= len(ATTACKS)
     assert '<img src=x onerror="window.hacked=1">' in listed.inner_text()
@@ -189,7 +117,7 @@ def test_even_injected_markup_runs_nothing(browser: Browser, address: str) -> No
     """What the policy does if a text ever became markup: nothing runs, and nothing becomes markup."""
     context = browser.new_context()
     page = context.new_page()
-    _open(page, address)
+    opened(page, address)
     refused = """() => { try { document.body.innerHTML = '<img src=x onerror=hacked=1>'; return false; }
                          catch (error) { return error instanceof TypeError; } }"""
     assert page.evaluate(refused)
@@ -218,7 +146,7 @@ def test_no_barrier(page: Page, address: str, scheme: Any) -> None:
     page.goto(address)
     page.wait_for_selector("#examples button")
     _axe(page)
-    _search(page, JUDGED)
+    searched(page, JUDGED)
     _axe(page)
     page.locator(".open").first.click()
     page.wait_for_selector("dialog[open] #passage-text bdi")
@@ -231,40 +159,3 @@ def test_no_barrier(page: Page, address: str, scheme: Any) -> None:
     page.get_by_role("button", name="BM25", exact=True).click()
     assert page.locator(".column:visible").get_attribute("data-system") == "bm25"
     assert page.locator(".column:visible .result").first.inner_text().startswith("1")
-
-
-def test_trouble_is_told_in_words_and_tried_again(page: Page, address: str) -> None:
-    answers = [
-        (429, '{"error": {"message": "16 comparisons wait already"}}', "The service is busy: 16 comparisons"),
-        (503, '{"error": {"message": "it is being shut down"}}', "The service is not ready: it is being"),
-        (502, "<html>proxy</html>", "The service failed: answer 502."),
-        (0, "", "The service cannot be reached."),
-    ]
-    _open(page, address)
-    for status, body, words in answers:
-        page.route("**/compare", _answering(status, body), times=1)
-        page.fill("#query", "honey")
-        page.press("#query", "Enter")
-        page.wait_for_selector("#trouble:not([hidden])")
-        assert words in page.inner_text("#trouble p")
-        page.get_by_role("button", name="Try again").click()
-        _settled(page)
-        assert page.locator(".result").count()
-        assert page.is_hidden("#trouble")
-        _open(page, address)
-
-
-def test_a_key_is_asked_for(browser: Browser, store: tuple[LiveStore, list[str]], tmp_path: Path) -> None:
-    with application(store[0], tmp_path, keys=("secret",)) as app, running(app) as address:
-        page = browser.new_page()
-        page.goto(f"{address}?q=honey&s=champion")
-        page.wait_for_selector("#key:not([hidden])")
-        page.fill("#secret", "wrong")
-        page.press("#secret", "Enter")
-        page.wait_for_selector("#key:not([hidden])")
-        page.fill("#secret", "secret")
-        page.press("#secret", "Enter")
-        _settled(page)
-        assert page.locator(".result").count()
-        assert page.is_hidden("#key")
-        page.close()

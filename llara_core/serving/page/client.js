@@ -41,7 +41,8 @@ async function explain(response) {
   let reason = "";
   try {
     reason = (await response.json()).error.message;
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     reason = `answer ${response.status}`; // a proxy's page, say
   }
   const later = Number(response.headers.get("Retry-After")) || null;

@@ -9,8 +9,9 @@ const NONE = "";
 let known = []; // systems of the service
 let answer = null; // to the query that is shown
 let shown = 0; // which column a narrow screen shows
-let running = null; // AbortController of the search that is running
+let running = null; // AbortController of what is being asked for
 let timer = 0;
+let early = false; // a search was asked for before the systems were known
 
 const system = (id) => known.find((one) => one.id === id);
 const names = {
@@ -55,17 +56,19 @@ function address(query, systems) {
 
 // Searching.
 
-function go(push) {
-  const query = at("query").value.trim();
+function go(push, query = at("query").value.trim()) {
   const systems = chosen();
   stop();
   clear();
-  at("start").hidden = query !== "";
+  at("start").hidden = true;
   document.title = query ? `${query} – LLaRA search` : "LLaRA search";
   const target = query ? address(query, systems) : location.pathname;
   if (push && target !== (location.search || location.pathname)) history.pushState(null, "", target);
   if (!query) {
     at("status").textContent = "";
+    at("columns").replaceChildren();
+    at("tabs").hidden = true;
+    suggest();
     return;
   }
   if (!systems.length) {
@@ -91,8 +94,24 @@ async function search(query, systems) {
     if (error.name === "AbortError") return;
     at("columns").replaceChildren();
     at("status").textContent = "";
-    failed(error, () => go(false));
+    failed(error, () => go(false, query));
   }
+}
+
+// To begin with: fetched when there is no query yet, so that no search waits for it.
+async function suggest() {
+  if (!at("examples").children.length) {
+    running = new AbortController();
+    try {
+      const { queries } = await ask("examples", { signal: running.signal });
+      at("examples").replaceChildren(...queries.map((text) => element("li", {},
+        element("button", { type: "button", onclick: () => { at("query").value = text; go(true); at("query").focus(); } }, text))));
+    } catch (error) {
+      if (error.name !== "AbortError") failed(error, suggest);
+      return;
+    }
+  }
+  at("start").hidden = !at("examples").children.length;
 }
 
 // Systems that are being opened are asked again, and nothing else is searched anew.
@@ -227,27 +246,38 @@ async function list() {
 async function begin() {
   try {
     await list();
-    const { query, systems } = asked();
-    // The version before the champion, where there is one, is what a champion is compared with.
-    if (systems.length) choose(systems);
-    else at("second").value = known.find((one) => one.label.endsWith("before"))?.id ?? NONE;
-    at("query").value = query;
-    const { queries } = await ask("examples");
-    at("examples").replaceChildren(...queries.map((text) => element("li", {},
-      element("button", { type: "button", onclick: () => { at("query").value = text; go(true); at("query").focus(); } }, text))));
-    go(false);
-    at("start").hidden = query !== "" || !queries.length;
   } catch (error) {
+    at("status").textContent = "";
     failed(error, begin);
+    return;
   }
+  const { query, systems } = asked();
+  // The version before the champion, where there is one, is what a champion is compared with.
+  if (systems.length) choose(systems);
+  else at("second").value = known.find((one) => one.label.endsWith("before"))?.id ?? NONE;
+  if (early) go(true);
+  else go(false, query); // and not what is only half typed
+  early = false;
 }
 
-at("ask").addEventListener("submit", (event) => { event.preventDefault(); go(true); });
-for (const id of ["first", "second", "lexical"]) at(id).addEventListener("change", () => go(true));
+function submit() {
+  if (known.length) return go(true);
+  early = true;
+  at("status").textContent = "Searching …";
+}
+
+at("ask").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
+for (const id of ["first", "second", "lexical"]) at(id).addEventListener("change", submit);
 at("key").addEventListener("submit", (event) => { event.preventDefault(); keepKey(at("secret").value); clear(); begin(); });
 at("close").addEventListener("click", () => at("passage").close());
 at("passage").addEventListener("click", (event) => { if (event.target === at("passage")) at("passage").close(); });
-addEventListener("popstate", () => { const { query, systems } = asked(); at("query").value = query; choose(systems); go(false); });
+addEventListener("popstate", () => {
+  const { query, systems } = asked();
+  at("query").value = query;
+  choose(systems);
+  if (known.length) go(false);
+});
 addEventListener("online", () => { if (!at("trouble").hidden) begin(); });
 arrows(show);
+at("query").value ||= asked().query; // somebody may have typed before this ran
 begin();
