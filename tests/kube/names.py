@@ -17,7 +17,7 @@ from tests.kube.services import free_port
 
 _NAME = re.compile(r"(?P<host>[a-z0-9-]+)\.(?P<subdomain>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc")
 # A name is known once its pod runs and its Service is there: ZenML makes that right after the Job.
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 _LOOK = 0.05
 
 

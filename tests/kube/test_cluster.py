@@ -20,7 +20,7 @@ from tests.kube import faults
 from tests.kube.cluster import CONTEXT, PERSON, Cluster
 from tests.kube.jobs import verdict
 
-PATIENCE = 10  # seconds
+PATIENCE = 120  # seconds; a Job takes a tenth of one on a quiet machine
 # The client cannot read a rule without `onPodConditions` back (kubernetes-client/python #2056).
 RULES: dict[str, Any] = {
     "rules": [

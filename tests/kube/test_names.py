@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from kubernetes import client, config
 
 from tests.kube import faults
 from tests.kube.cluster import CONTEXT, Cluster
-from tests.kube.test_cluster import end, job
+from tests.kube.names import Names
+from tests.kube.test_cluster import PATIENCE, end, job
 
 INDEXED = {"completionMode": "Indexed", "completions": 2, "parallelism": 2}
 GIVEN = [
@@ -24,6 +26,8 @@ GIVEN = [
     {"name": "MAIN_PORT", "value": "29500"},
     {"name": "OTHER_PORT", "value": "8080"},
 ]
+# A pod that has ended has no address: as nodes that train together, none goes before both have come.
+TOGETHER = 'touch "$HOME/came"; until [ "$(ls "$HOME"/../work-*/came | wc -l)" -eq 2 ]; do sleep 0.05; done'
 
 
 def service(**spec: Any) -> dict[str, Any]:
@@ -52,8 +56,8 @@ def send(cluster: Cluster, told: dict[str, Any], offered: dict[str, Any]) -> dic
 
 
 def ended(process: int) -> bool:
-    """Whether a process ends within seconds; who has to bury it may take longer."""
-    until = time.monotonic() + 5
+    """Whether a process ends; who has to bury it may take longer."""
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
             return True
@@ -61,11 +65,26 @@ def ended(process: int) -> bool:
     return False
 
 
-def test_a_headless_service_gives_the_first_pods_address(tmp_path: Path) -> None:
+def late(monkeypatch: pytest.MonkeyPatch, hostname: str, hold: Callable[[], object]) -> None:
+    """Let one pod begin later than the others, as pulling an image does."""
+    resolved = Names.resolved
+
+    def slow(self: Names, pod: Any, environment: Mapping[str, str]) -> dict[str, str]:
+        if pod["spec"]["hostname"] == hostname:
+            hold()
+        return resolved(self, pod, environment)
+
+    monkeypatch.setattr(Names, "resolved", slow)
+
+
+@pytest.mark.parametrize("slow", ["work-0", "work-1"])
+def test_a_headless_service_gives_the_first_pods_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    late(monkeypatch, slow, lambda: time.sleep(0.5))
+    words = 'echo "$HOSTNAME $MAIN_ADDRESS $OTHER_PORT"; echo "$MAIN_PORT" >&2; '
     with Cluster(tmp_path / "cluster", processes=True) as cluster:
-        said = send(
-            cluster, indexed('echo "$HOSTNAME $MAIN_ADDRESS $OTHER_PORT"; echo "$MAIN_PORT" >&2'), service()
-        )
+        said = send(cluster, indexed(words + TOGETHER), service())
     told = {index: text.split() for index, text in said.items()}
     assert {index: words[:3] for index, words in told.items()} == {
         "0": ["work-0", "127.0.0.1", "8080"],
@@ -86,6 +105,23 @@ def test_a_service_that_would_not_resolve_does_not(
     with Cluster(tmp_path / "cluster", processes=True) as cluster:
         said = send(cluster, indexed('echo "$MAIN_ADDRESS"'), service(**wrong))
     assert set(said.values()) == {"work-0.work.n.svc\n"}
+
+
+def test_a_pod_that_has_ended_has_no_address_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.kube.names._PATIENCE", 0.5)
+    with Cluster(tmp_path / "cluster", processes=True) as cluster:
+
+        def until_the_first_has_ended() -> None:
+            until = time.monotonic() + PATIENCE
+            while not cluster.objects.list("pods", "n", fields="status.phase=Succeeded"):
+                assert time.monotonic() < until
+                time.sleep(0.02)
+
+        late(monkeypatch, "work-1", until_the_first_has_ended)
+        said = send(cluster, indexed('echo "$MAIN_ADDRESS"'), service())
+    assert said["1"] == "work-0.work.n.svc\n"
 
 
 def test_one_lost_pod_ends_the_job_and_whatever_the_others_run(tmp_path: Path) -> None:
