@@ -1,16 +1,19 @@
 """An address, and a server on it that goes as it came: without a request being cut off.
 
 SIGTERM (or Ctrl-C): ``/readyz`` says no; after ``linger_seconds`` the door is shut; requests in flight are
-answered; the process ends with 0. A second Ctrl-C ends it at once. Source: issue 7, point 3.
+answered, and those of clients that were let in before; the process ends with 0. A second Ctrl-C ends it at
+once. Source: issue 7, point 3.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import signal
 import socket
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -29,6 +32,8 @@ _BACKLOG = 2048  # connections that may wait to be accepted; the operating syste
 # Longer than the minute after which load balancers let go of an idle connection: whoever closes first must
 # not be the one to which a request is on its way.
 _KEEP_ALIVE = 75  # seconds
+# A client that was let in just before the door was shut has not said yet what it wants.
+_ASKING = 1.0  # seconds
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -73,6 +78,22 @@ class Server(uvicorn.Server):
 
     def _shut(self) -> None:
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Shut the door, hear whoever is inside, and only then close what is idle.
+
+        Args:
+            sockets: those that listen.
+        """
+        await asyncio.sleep(0)  # who stands before the door is let in: a closed one would cut them off
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        until = time.monotonic() + _ASKING
+        while self.server_state.connections and time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -147,7 +147,7 @@ def run_killable(cache: Path, *arguments: str) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_a_killed_run_keeps_its_blocks_and_ends_in_the_same_bytes(tmp_path, blocks):
     cache = tmp_path / "cache"
-    process = run_killable(cache, "0.05")
+    process = run_killable(cache, "0.05", "--blocks", "6")  # a machine that is late shall not miss it
     wait_for(lambda: finished(cache) >= blocks, process)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -162,8 +162,10 @@ def test_a_killed_run_keeps_its_blocks_and_ends_in_the_same_bytes(tmp_path, bloc
 
 
 def test_two_processes_encode_the_same_corpus_once(tmp_path):
-    processes = [run_killable(tmp_path / "cache", "0.02", str(tmp_path / f"{n}")) for n in range(2)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    processes = [
+        run_killable(tmp_path / "cache", "0.02", "--count", str(tmp_path / f"{n}")) for n in range(2)
+    ]
+    assert [process.wait(300) for process in processes] == [0, 0]
     counts = [int((tmp_path / f"{n}").read_text()) for n in range(2)]
     assert sorted(counts) == [0, len(killed_encoding.PASSAGES)]
     assert len(list((tmp_path / "cache").iterdir())) == 1

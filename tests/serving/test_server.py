@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ import pytest
 
 from llara_core.cli.app import run
 from llara_core.errors import ConfigError
-from llara_core.serving.server import bind, hosts_for, is_loopback, url_of
+from llara_core.serving import server as server_module
+from llara_core.serving.app import create_app
+from llara_core.serving.server import Server, bind, hosts_for, is_loopback, url_of
 from llara_core.serving_settings import ServingSettings
 from llara_core.settings import load_yaml
-from tests.serving.service_stories import notes_store
+from tests.serving.service_stories import notes_store, service_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,9 +61,16 @@ def status(port: int) -> int:
         return 0
 
 
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_process_serves_a_crowd_and_ends_with_its_last_answer(work: Path, tmp_path: Path) -> None:
     notes_store(tmp_path, work / "finetuned")
-    (tmp_path / "c.yaml").write_text("linger_seconds: 0.5\n")
+    (tmp_path / "c.yaml").write_text("linger_seconds: 2\n")
     log, answers, failures = tmp_path / "log", [], []
     options = ("--config", str(tmp_path / "c.yaml"), "--api-key-env", "OUR_KEYS")
     keys = {"OUR_KEYS": "one-key-of-them, two-keys-of-them", "LLARA_LOG_FORMAT": "json"}
@@ -76,9 +85,9 @@ def test_a_process_serves_a_crowd_and_ends_with_its_last_answer(work: Path, tmp_
                 try:
                     with urllib.request.urlopen(request, timeout=30) as answer:
                         answers.append(json.loads(answer.read())["version"])
-                except urllib.error.URLError as error:
+                except OSError as error:
                     # The door is shut: a connection is refused, but none that was let in is cut off.
-                    failures.append(error.reason)
+                    failures.append(getattr(error, "reason", error))
                     return
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
@@ -87,10 +96,10 @@ def test_a_process_serves_a_crowd_and_ends_with_its_last_answer(work: Path, tmp_
         while len(answers) < 40:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        while status(port) == 200:
+        while (said := status(port)) == 200:
             time.sleep(0.005)
         seen = len(answers)
-        assert status(port) == 503  # the load balancer is told first
+        assert said == 503  # the load balancer is told first
         for thread in threads:
             thread.join(60)
         ended.set()
@@ -102,6 +111,58 @@ def test_a_process_serves_a_crowd_and_ends_with_its_last_answer(work: Path, tmp_
     assert sum(one.get("route") == "/search" for one in told) == len(answers)
     assert "lava number" not in log.read_text()
     assert "keys-of-them" not in log.read_text()
+
+
+@pytest.fixture
+def served(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, int]]:
+    """A server in a thread, which hears whoever is inside for as long as it takes; and its port."""
+    monkeypatch.setattr(server_module, "_ASKING", 60.0)
+    service = service_of(notes_store(tmp_path, work / "finetuned"))
+    listening = bind("127.0.0.1", 0)
+    port = int(listening.getsockname()[1])
+    server = Server(create_app(service), service, ServingSettings(linger_seconds=0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    until(lambda: server.started)
+    yield server, port
+    server.handle_exit(signal.SIGTERM, None)
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def asked(client: socket.socket) -> bytes:
+    """The whole answer to whether it lives; the server closes after it."""
+    client.settimeout(60)
+    client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return b"".join(iter(lambda: client.recv(4096), b""))
+
+
+def test_who_was_let_in_before_the_door_was_shut_is_answered(served: tuple[Server, int]) -> None:
+    server, port = served
+    with socket.create_connection(("127.0.0.1", port)) as early:
+        until(lambda: server.server_state.connections)
+        server.handle_exit(signal.SIGTERM, None)
+        until(lambda: status(port) == 0)
+        answer = asked(early)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+
+
+def test_who_stands_before_the_door_when_it_is_shut_is_let_in(served: tuple[Server, int]) -> None:
+    server, port = served
+    busy, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        busy.set()
+        assert go.wait(60)
+        time.sleep(0.3)  # longer than between two looks at whether it shall end
+
+    server.servers[0].get_loop().call_soon_threadsafe(hold)
+    assert busy.wait(60)
+    with socket.create_connection(("127.0.0.1", port)) as early:  # the operating system takes it
+        server.handle_exit(signal.SIGTERM, None)
+        go.set()
+        assert asked(early).startswith(b"HTTP/1.1 200 ")
 
 
 def test_addresses() -> None:
