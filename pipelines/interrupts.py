@@ -82,12 +82,16 @@ class Heeded:
                 self._see_to_it(heard, time.monotonic())
 
     def _see_to_it(self, heard: signal.Signals, since: float) -> None:
+        asked, before, due = since, 0.0, since + self._last
         for seconds in self._again:
-            if self._left.wait(since + seconds - time.monotonic()):
+            # From the last interrupt on: when the machine stood still, two at once would count as one.
+            if self._left.wait(asked + seconds - before - time.monotonic()):
                 break
+            asked, before = time.monotonic(), seconds
+            due = max(due, asked + self._last - seconds)
             _say(f"still at work {seconds:.0f} s after {heard.name}; interrupting again", "WARNING")
             _interrupt(heard)
-        if not self._done.wait(since + self._last - time.monotonic()):
+        if not self._done.wait(due - time.monotonic()):
             self._cut_off(heard)
 
     def _heard(self) -> signal.Signals | None:

@@ -102,8 +102,8 @@ launcher._exit(work, debug=False)
 """
 
 
-def send(program: str, number: signal.Signals = signal.SIGINT) -> tuple[int, str, str]:
-    """Run a program, send it a signal when it is ready; exit code, stdout, stderr."""
+def send(program: str, number: signal.Signals = signal.SIGINT, stopped: float = 0) -> tuple[int, str, str]:
+    """Run a program, send it a signal when it is ready, stop it for seconds; exit code, stdout, stderr."""
     process = subprocess.Popen(
         [sys.executable, "-c", START + program],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -113,6 +113,11 @@ def send(program: str, number: signal.Signals = signal.SIGINT) -> tuple[int, str
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.3)
         process.send_signal(number)
+        if stopped:
+            time.sleep(0.3)  # the thread that looks on has heard it
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(stopped)
+            process.send_signal(signal.SIGCONT)
         said, told = process.communicate(timeout=50)  # the sleeps take longer
     finally:
         process.kill()
@@ -127,6 +132,12 @@ def test_an_interrupt_that_was_lost_is_sent_again(program: str, times: int) -> N
     assert told.rstrip().endswith("KeyboardInterrupt")  # the last one ended the work
     assert told.count("still at work") == times
     assert "interrupting again" in told and "by force" not in told
+
+
+def test_a_machine_that_stood_still_is_not_interrupted_twice_at_once() -> None:
+    code, _, told = send(SWALLOWS, stopped=3)  # when both interrupts are due
+    assert code in (1, -signal.SIGINT)
+    assert told.count("still at work") == 2 and "by force" not in told
 
 
 def test_the_launcher_heeds() -> None:
