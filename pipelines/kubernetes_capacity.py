@@ -10,7 +10,7 @@ from pipelines.kubernetes_quantities import parse
 from pipelines.kubernetes_wanted import GpuPod, Wanted
 
 APPLY = "kubectl apply -k deploy/kubernetes/base (or your overlay of it)"
-TIMEOUT = (3, 10)  # seconds to connect, and to wait for an answer
+TIMEOUT = (10, 15)  # seconds to connect (through a VPN, and with TLS), and to wait for an answer
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 

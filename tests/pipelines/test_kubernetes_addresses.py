@@ -85,7 +85,7 @@ def test_passwords_in_addresses_are_not_shown() -> None:
 
 def test_a_bucket_is_opened_with_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     server = pytest.importorskip("moto.server")
-    monkeypatch.setattr(kubernetes_addresses, "TIMEOUT", (2, 5))
+    monkeypatch.setattr(kubernetes_addresses, "TIMEOUT", (10, 30))
     store = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     store.start()
     try:
