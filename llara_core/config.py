@@ -47,7 +47,9 @@ DEFAULT_PACKAGES = (
 )  # fmt: skip
 
 
-REGISTRY = "models:/"  # how a reference into MLflow's model registry begins; only the pipelines resolve it
+REGISTRY = (
+    "models:/"  # how a reference into MLflow's model registry begins; pipelines and commands resolve it
+)
 
 
 class PycodeSettings(Settings):

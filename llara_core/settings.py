@@ -74,7 +74,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not YAML, or does not hold a mapping.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file; configs/demo.yaml is a complete example")
+        raise ConfigError(
+            f"{path}: no such configuration file; complete ones are in configs/ (training: demo.yaml)"
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -15,7 +15,7 @@ from llara_mlflow.versions import SCHEME, find, rolled_back, without_secrets
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 5.0  # seconds that a server has to take a connection; MLflow's client would try for minutes
-_WHERE = "from_registry"
+_WHERE = "model registry"
 _SQLITE = "sqlite:///"
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from llara_core.cli.models import Bundle
 from llara_core.cli.options import Config, Data, Device, Overrides, read_data, read_settings
 from llara_core.files import check_replaceable, check_writable, new_folder, write_json
 
@@ -15,7 +16,7 @@ _PROOF = ("vectors.npy",)  # what tells an earlier output of ours
 
 
 def encode(  # noqa: PLR0913, PLR0917 - the options of the command
-    model: Annotated[Path, typer.Option(help="Bundle folder.")],
+    model: Bundle,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder for vectors.npy, hashes.npy, ids.json and vectors.json."),

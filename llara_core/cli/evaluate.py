@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llara_core.cli.models import local, name_of
 from llara_core.cli.options import Config, Device, Overrides, read_settings
-from llara_core.cli.systems import BM25, Model, check_model, open_system, system_fingerprint
+from llara_core.cli.systems import Model, check_model, open_system, system_fingerprint
 from llara_core.config import TrainingSettings
 from llara_core.errors import ConfigError
 from llara_core.files import check_writable, write_json
@@ -53,7 +54,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one argument an option)
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The system's name in tables and folders; default: the model folder's.")
+        str | None,
+        typer.Option(
+            help="The system's name in tables and folders; default: its folder's, or the registry's."
+        ),
     ] = None,
     cache: Annotated[
         Path | None,
@@ -71,10 +75,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one argument an option)
     for target in (output, results, cache):
         if target is not None:
             check_writable(target)
-    check_model(model)
-    called = name or (model if model == BM25 else Path(model).expanduser().resolve().name)
+    called, place = name or name_of(model), local(model)
     _check_name(called)
-    judge = _judge(model, settings, device, cache)
+    check_model(place)
+    judge = _judge(place, settings, device, cache)
     judge = replace(judge, name=called, results=results)
     listed = _places(data, sets, root, split, settings)
     if sets is None and len(data or []) <= 1 and len(listed) == 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llara_core.cli.models import WHERE, local
 from llara_core.cli.options import Config, Data, Overrides, read_settings
 from llara_core.errors import ConfigError
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def export(  # noqa: PLR0913, PLR0917 (one argument an option)
-    model: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    model: Annotated[
+        Path, typer.Argument(metavar=WHERE, callback=local, help="Bundle, or a version of the registry.")
+    ],
     to: Annotated[
         str, typer.Option("--to", metavar="TARGET", help="sentence-transformers, merged, adapter or onnx.")
     ],

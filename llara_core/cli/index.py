@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from llara_core.cli.models import Bundle
 from llara_core.cli.options import Config, Data, Device, Overrides, read_data, read_settings
 from llara_core.errors import ConfigError
 
 index_app = typer.Typer(help="Build, refresh and show the index of a corpus.", rich_markup_mode=None)
 Folder = Annotated[Path, typer.Argument(help="Index folder.")]
-Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
 Cache = Annotated[
     Path | None, typer.Option(help="Folder of vectors that is shared with encode, evaluate, mine and search.")
 ]

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from llara_core.cli.models import local
 from llara_core.cli.options import Config, Data, Device, Overrides, read_data, read_settings
 from llara_core.cli.systems import BM25, Model, check_model, open_system
 from llara_core.data.collection import Collection
@@ -45,6 +46,7 @@ def search(  # noqa: PLR0913, PLR0917 - the options of the command
     settings = read_settings(config, override)
     if not query.strip():
         raise ConfigError("the query is empty; say what to look for")
+    model = local(model)
     if index is not None:
         results = _search_index(index, model, query, top, device)
         if data is not None:

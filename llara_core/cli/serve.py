@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llara_core.cli.local_state import local_state
+from llara_core.cli.models import WHERE, local
 from llara_core.cli.options import Device
 from llara_core.errors import ConfigError, MissingDependencyError
 
@@ -32,7 +33,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
         Path | None, typer.Option("--store", help="Live store; default: live/NAME of the local state.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="Serve this bundle, not a live store.")
+        Path | None,
+        typer.Option("--model", metavar=WHERE, callback=local, help="Serve this bundle, not a live store."),
     ] = None,
     index: Annotated[Path | None, typer.Option("--index", metavar="DIR", help="Index of --model.")] = None,
     data: Annotated[

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from llara_core.cli.models import Bundle
 from llara_core.cli.options import Config, Data, Device, Overrides, Seed, read_data, read_settings
 from llara_core.config import ModelSettings, TrainingSettings
 from llara_core.data.collection import Collection
@@ -30,7 +31,6 @@ Base = Annotated[
         help="Bundle, or Hugging Face decoder (folder or id); default: the settings' model.",
     ),
 ]
-Bundle = Annotated[Path, typer.Option("--model", help="Bundle folder, as the other stages write it.")]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start over: do not go on from what an interrupted run has kept.")
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llara_core.cli.models import WHERE
 from llara_core.config import TrainingSettings
 from llara_core.data.collection import Collection
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from llara_core.model.retriever import Retriever
 
 BM25 = "bm25"
-Model = Annotated[str, typer.Option(metavar="FOLDER|bm25", help="Bundle folder, or the lexical baseline.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar=f"{WHERE}|bm25", help="Bundle folder, version of the model registry, or the lexical baseline."
+    ),
+]
 
 
 def check_model(model: str) -> None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -85,15 +86,36 @@ class Server(uvicorn.Server):
         Args:
             sockets: those that listen.
         """
-        await asyncio.sleep(0)  # who stands before the door is let in: a closed one would cut them off
-        for server in self.servers:
-            server.close()
-        for listening in sockets or ():
-            listening.close()
+        await self._shut_the_door(sockets or [])
         until = time.monotonic() + _ASKING
         while self.server_state.connections and time.monotonic() < until and not self.force_exit:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
+
+    async def _shut_the_door(self, sockets: list[socket.socket]) -> None:
+        """Close the sockets that listen, and let in who stands before them: the system would cut them off."""
+        waiting: list[socket.socket] = []
+        for listening in sockets:
+            listening.listen(0)  # one more may come while the others are taken, instead of thousands
+            listening.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    waiting.append(listening.accept()[0])
+        for server in self.servers:
+            server.close()
+        for listening in sockets:
+            listening.close()
+        loop = asyncio.get_running_loop()
+        for client in waiting:
+            with suppress(OSError):  # it has gone away meanwhile
+                await loop.connect_accepted_socket(self._protocol, client)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What uvicorn makes for each connection."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -113,7 +113,10 @@ class Jobs:
     def _one(self, job: Object, index: int | None, stop: threading.Event) -> tuple[str, str] | None:
         """Pods of one index, one after the other; reason and message of the end, None if stopped."""
         counted, limit = 0, job["spec"].get("backoffLimit", 6)
-        while not stop.is_set():
+        # However late this thread comes, a Job that reaches its deadline has had its pods.
+        first = True
+        while not stop.is_set() or (first and self._is_kept(job)):
+            first = False
             pod = self._pod(job, index)
             status = self._run(pod, stop)
             if status is None or stop.is_set():
@@ -128,6 +131,13 @@ class Jobs:
                 return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
             time.sleep(_BACKOFF)
         return None
+
+    def _is_kept(self, job: Object) -> bool:
+        try:
+            self._objects.get("jobs", job["metadata"]["namespace"], job["metadata"]["name"])
+        except ApiError:  # deleted
+            return False
+        return True
 
     def _run(self, pod: Object, stop: threading.Event) -> Object | None:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]

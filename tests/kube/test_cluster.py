@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from kubernetes.client.rest import ApiException
 
 from tests.kube import faults
 from tests.kube.cluster import CONTEXT, PERSON, Cluster
-from tests.kube.jobs import verdict
+from tests.kube.jobs import Jobs, verdict
 
 PATIENCE = 120  # seconds; a Job takes a tenth of one on a quiet machine
 # The client cannot read a rule without `onPodConditions` back (kubernetes-client/python #2056).
@@ -150,6 +151,23 @@ def test_pods_are_retried_by_the_policy(
 
 
 def test_a_pod_that_cannot_start_waits_until_the_deadline(cluster: Cluster, api: Any) -> None:
+    cluster.faults.plant(faults.image_not_pulled("adapt"))
+    client.BatchV1Api(api).create_namespaced_job("n", job(activeDeadlineSeconds=1))
+    assert end(cluster) == ("Failed", "DeadlineExceeded")
+    [pod] = cluster.objects.list("pods", "n", fields="status.phase=Pending")
+    assert pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff"
+
+
+def test_a_deadline_that_comes_before_the_pod_does_not_go_without_it(
+    cluster: Cluster, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_index = Jobs._of_index
+
+    def late(self: Jobs, job: Any, index: int | None, stop: threading.Event) -> Any:
+        assert stop.wait(PATIENCE)
+        return of_index(self, job, index, stop)
+
+    monkeypatch.setattr(Jobs, "_of_index", late)
     cluster.faults.plant(faults.image_not_pulled("adapt"))
     client.BatchV1Api(api).create_namespaced_job("n", job(activeDeadlineSeconds=1))
     assert end(cluster) == ("Failed", "DeadlineExceeded")

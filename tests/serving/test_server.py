@@ -105,7 +105,9 @@ def test_a_process_serves_a_crowd_and_ends_with_its_last_answer(work: Path, tmp_
         ended.set()
         assert process.wait(60) == 0
     assert len(answers) > seen  # it went on answering meanwhile
-    assert all(isinstance(reason, ConnectionRefusedError) for reason in failures), failures
+    # Between the last look at who stands before the door and its closing the system may take one more.
+    resets = [reason for reason in failures if not isinstance(reason, ConnectionRefusedError)]
+    assert len(resets) <= 1, resets
     lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
     told = [json.loads(line) for line in lines]
     assert sum(one.get("route") == "/search" for one in told) == len(answers)
