@@ -47,9 +47,7 @@ DEFAULT_PACKAGES = (
 )  # fmt: skip
 
 
-REGISTRY = (
-    "models:/"  # how a reference into MLflow's model registry begins; pipelines and commands resolve it
-)
+REGISTRY = "models:/"  # how a reference into MLflow's model registry begins: /NAME@ALIAS or /NAME/NUMBER
 
 
 class PycodeSettings(Settings):

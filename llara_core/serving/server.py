@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
         for listening in sockets:
             listening.listen(0)  # one more may come while the others are taken, instead of thousands
             listening.setblocking(False)
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # nobody stands there any more, or no file can be opened for them
                 while True:
                     waiting.append(listening.accept()[0])
         for server in self.servers:
