@@ -36,8 +36,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 with suppress(ImportError):  # a machine that only runs the tests marked gpu may lack it
     import hypothesis
 
-    hypothesis.settings.register_profile("same", derandomize=True)
-    hypothesis.settings.register_profile("explore", derandomize=False, max_examples=2000)
+    # A machine that stands still for a moment makes an example late, or its making slow, and nothing wrong.
+    patient = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+    hypothesis.settings.register_profile("same", derandomize=True, **patient)
+    hypothesis.settings.register_profile("explore", derandomize=False, max_examples=2000, **patient)
     hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 TOPICS = {

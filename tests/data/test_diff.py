@@ -200,7 +200,7 @@ rows = st.lists(st.tuples(st.sampled_from("abcdef"), st.text("xyz", max_size=2))
 
 
 @given(rows, rows)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_counts_add_up_and_agree_with_a_slow_comparison(a, b):
     old, new = collection(a, {}, {}), collection(b, {}, {})
     found = diff(old, new)["documents"]
@@ -212,7 +212,7 @@ def test_counts_add_up_and_agree_with_a_slow_comparison(a, b):
 
 
 @given(st.permutations(list(DOCUMENTS)), st.permutations(["train", "test"]), st.integers(1, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_order_shards_and_chunks_do_not_change_the_content_hash(order, splits, cut):
     shuffled = collection({key: DOCUMENTS[key] for key in order}, judged={key: JUDGED[key] for key in splits})
     table = shuffled.corpus

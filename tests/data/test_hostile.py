@@ -41,7 +41,7 @@ LINES = st.sampled_from(
 
 
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "passages"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_whatever_the_bytes_are(target: str, data: st.DataObject) -> None:
     example = SEPARATOR.join(FILES.get(target, {"": b'{"_id": "a", "text": "x"}\n'}).values())

@@ -48,7 +48,7 @@ DOCUMENTS = st.lists(st.one_of(PARTS, st.text(max_size=6)), max_size=25).map("".
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(text="One sentence here. \x00\n\nOne sentence here. ", tokens=8)  # WordPiece drops the NUL
 @given(text=DOCUMENTS, tokens=st.integers(8, 40))
 def test_no_window_is_too_long_and_nothing_but_white_space_is_lost(kind: str, text: str, tokens: int) -> None:
@@ -65,7 +65,7 @@ def test_no_window_is_too_long_and_nothing_but_white_space_is_lost(kind: str, te
     assert found == split_passages(text, tokens=tokens, tokenizer=tokenizer, repeat_headers=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=DOCUMENTS, tokens=st.integers(8, 40))
 def test_no_cut_goes_through_what_a_reader_sees_as_one_sign(text: str, tokens: int) -> None:
     """``regex``'s own clusters over the whole text are the oracle; those that fit a window stay whole."""
@@ -76,7 +76,7 @@ def test_no_cut_goes_through_what_a_reader_sees_as_one_sign(text: str, tokens: i
         assert any(start <= match.start() and match.end() <= end for start, end in spans), match
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=40),
     tokens=st.integers(12, 40),
@@ -163,7 +163,6 @@ def test_headings_tables_lists_and_code() -> None:
     assert whole[2].startswith("| three x") and "".join("".join(whole).split()) == "".join(MARKDOWN.split())
 
 
-@settings(deadline=None)
 @given(
     blocks=st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(2, 30), min_size=1)), min_size=1),
     tokens=st.integers(12, 40),

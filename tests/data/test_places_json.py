@@ -7,7 +7,7 @@ import math
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llara_core.data.places import DEEPEST, parse_json
@@ -117,7 +117,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(value=st.dictionaries(st.text(), json_values, max_size=5), ascii_only=st.booleans())
 def test_what_python_writes_is_read_back(value, ascii_only):
     line = json.dumps(value, ensure_ascii=ascii_only)
@@ -134,7 +133,6 @@ signs = [*'{}[]":,a1-.e\\ \t\0', "u00", "\\ud8", "null", "NaN", "true"]
 alphabet = st.sampled_from([*(sign.encode() for sign in signs), b"\xc3", b"\xa4", b"\xff"])
 
 
-@settings(deadline=None)
 @given(line=st.lists(alphabet, max_size=25).map(b"".join))
 def test_python_is_the_judge_of_every_line(line):
     """The fast parser must not take what Python's refuses, nor the other way round."""

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llara_core.data.places import Limits, read_json_lines, read_lines, read_rows
@@ -69,7 +69,6 @@ pieces = st.lists(
 ).map(b"".join)
 
 
-@settings(deadline=None)
 @given(data=pieces, longest=st.integers(1, 60), block=st.integers(1, 50))
 def test_every_byte_is_in_a_row_or_blank(tmp_path_factory, data, longest, block):
     """Against the plain definition, for every block size and limit."""

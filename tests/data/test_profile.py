@@ -88,7 +88,7 @@ def test_an_empty_collection_has_a_profile():
 
 
 @given(st.lists(st.text(st.sampled_from("aZ_9 .\n-éß\u3042漢字"), max_size=12), max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_words_are_counted_as_a_regular_expression_counts_them(rows):
     expected = [len(re.findall(r"[\u3040-\u9fff](?:[A-Za-z0-9_éß]*)|[A-Za-z0-9_éß]+", row)) for row in rows]
     assert words(pa.array(rows, pa.string())).tolist() == expected
@@ -97,7 +97,7 @@ def test_words_are_counted_as_a_regular_expression_counts_them(rows):
 
 
 @given(st.lists(st.integers(0, 200_000), min_size=1, max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_lengths_are_exact(values):
     lengths = Lengths()
     for start in range(0, len(values), 7):

@@ -38,7 +38,7 @@ def edited(file, change):
     return lines
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sets(st.tuples(st.sampled_from(["corpus", "queries"]), st.integers(0, 7)), max_size=6),
     st.lists(st.sampled_from(sorted(SPOILS)), min_size=6, max_size=6),

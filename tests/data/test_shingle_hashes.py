@@ -97,7 +97,7 @@ def plain_words(text):
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.sampled_from("ab_1 ,.\n+"), max_size=30), max_size=6))
 def test_words_and_ngrams_equal_those_of_a_plain_reading(texts):
     _, words = keys_and_words(texts)
@@ -112,7 +112,7 @@ def test_words_and_ngrams_equal_those_of_a_plain_reading(texts):
     assert len(set(hashes.tolist())) == len(set(grams)) and len(hashes) == len(grams)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(codec=None), max_size=20), max_size=5))
 def test_any_text_at_all_is_taken(texts):
     """Lone surrogates, unassigned and private characters, and the result does not depend on the block."""

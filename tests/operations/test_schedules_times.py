@@ -118,7 +118,7 @@ ZONES = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(ZONES),
     st.integers(0, 59),

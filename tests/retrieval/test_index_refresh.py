@@ -57,7 +57,7 @@ def answers(index, k=4):
 
 
 @given(st.lists(edits, min_size=1, max_size=4), st.sampled_from([1, 3]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_refreshed_flat_index_equals_a_full_build(tmp_path_factory, rounds, shards):
     folder = tmp_path_factory.mktemp("index")
     counter = iter(range(10_000))

@@ -51,7 +51,7 @@ WHOLE = {seed: mine(random_collection(1), FakeEncoder(48), EVERYTHING, seed=seed
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from(sorted(WHOLE)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_blocks_change_nothing(encoded, chosen, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mining, "_ENCODE_BLOCK", encoded)
@@ -63,7 +63,7 @@ def test_blocks_change_nothing(encoded, chosen, seed):
 
 
 @given(st.integers(1, 18), st.integers(1, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_shards_are_the_whole(parts, encoded):
     """Also with an encoder whose bits depend on its batch: shards encode the whole's blocks."""
     with pytest.MonkeyPatch.context() as patch:
