@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,3 +42,11 @@ def client_of(service: Service, *, ready: bool = True, **app: Any) -> Iterator[T
             assert time.monotonic() < deadline, service.champion.trouble
             time.sleep(0.01)
         yield client
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait for something, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import gc
 import shutil
 import threading
-import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +17,7 @@ from llara_core.serving.champion import Champion, StoreSource
 from llara_core.serving.served import Served, open_folders, open_pair
 from llara_core.serving_settings import SwitchSettings
 from tests.serving.page_stories import notes, serve_notes
-from tests.serving.service_stories import QUICK, client_of, notes_store, service_of
+from tests.serving.service_stories import QUICK, client_of, notes_store, service_of, until
 
 
 @pytest.fixture
@@ -32,13 +29,6 @@ def looked(store: LiveStore) -> Champion:
     champion = Champion(StoreSource(store, "cpu"), SwitchSettings(**QUICK))
     champion.look()
     return champion
-
-
-def until(holds: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_switch_under_load_drops_nothing_and_mixes_nothing(

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from llara_core.serving.app import create_app
 from llara_core.serving.server import Server, bind, hosts_for, is_loopback, url_of
 from llara_core.serving_settings import ServingSettings
 from llara_core.settings import load_yaml
-from tests.serving.service_stories import notes_store, service_of
+from tests.serving.service_stories import notes_store, service_of, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,13 +59,6 @@ def status(port: int) -> int:
         return error.code
     except OSError:
         return 0
-
-
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_process_serves_a_crowd_and_ends_with_its_last_answer(work: Path, tmp_path: Path) -> None:
