@@ -164,9 +164,11 @@ class Systems:
             return ""  # a damaged pointer is told where it matters; the list only loses a word
         return "" if pair is None else pair.name
 
-    def _opened(self, pair: Pair) -> Waiting:
+    def _opened(self, pair: Pair) -> Answering | Waiting:
         """Have a generation opened; what is said until it is."""
         with self._lock:
+            if pair.name in self._open:  # since it was looked for; a second copy would take its memory again
+                return self._open[pair.name]
             known = self._waiting.get(pair.name)
             if known is not None and not known.over():
                 return known

@@ -16,6 +16,7 @@ from llara_core.serving.systems import Systems
 from llara_core.serving.waiting import Dense, Waiting
 from tests.operations.live_stories import PASSAGES, serve
 from tests.oracles.fake_encoder import FakeEncoder
+from tests.serving.service_stories import until
 
 
 class Opener:
@@ -71,10 +72,9 @@ def _name(store: LiveStore, version: str) -> str:
 
 
 def _wait(systems: Systems, name: str) -> Dense:
-    deadline = time.monotonic() + 30
-    while not isinstance(found := systems.find(name), Dense):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: isinstance(systems.find(name), Dense))
+    found = systems.find(name)
+    assert isinstance(found, Dense)
     return found
 
 
@@ -92,6 +92,24 @@ def test_a_generation_is_opened_when_it_is_asked_for_and_nobody_waits(
     dense = _wait(systems, name)
     assert opener.opened == ["1"]
     assert [dense.id_of(row) for row in dense.search("matter 3", 3).rows]
+
+
+def test_what_was_opened_meanwhile_is_not_opened_again(
+    systems: Systems, store: LiveStore, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener.go.clear()
+    name, generations = _name(store, "1"), systems._generations
+    assert isinstance(systems.find(name), Waiting)
+
+    def slow() -> list[Pair]:
+        opener.go.set()
+        until(lambda: name in systems._open)
+        return generations()
+
+    monkeypatch.setattr(systems, "_generations", slow)
+    assert isinstance(systems.find(name), Dense)
+    systems.close()  # waits for whatever is being opened
+    assert opener.opened == ["1"]
 
 
 def test_the_one_not_used_for_longest_makes_room_and_one_is_opened_at_a_time(
