@@ -7,11 +7,11 @@ from typing import Any
 
 from llara_core.config import REGISTRY
 from llara_core.errors import ConfigError
+from llara_core.model.registries import REFERENCE
 from llara_core.settings import nearest
 
 ROLLED_BACK = "llara.rolled_back"  # tag of a version: why it was taken back, so that nothing brings it back
 SCHEME = REGISTRY  # how a reference begins: models:/NAME@ALIAS or models:/NAME/VERSION
-_REFERENCE = re.compile(rf"{SCHEME}(?P<name>[^/@#]+)(?:@(?P<alias>[^/@#]+)|/(?P<number>[0-9]+))")
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -55,7 +55,7 @@ def find(reference: str, where: str = "model.base", client: Any | None = None) -
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    match = _REFERENCE.fullmatch(reference)
+    match = REFERENCE.fullmatch(reference)
     if match is None:
         raise ConfigError(
             f"{where}: {reference!r}: expected {SCHEME}NAME@ALIAS or {SCHEME}NAME/VERSION, "

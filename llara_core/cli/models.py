@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -11,10 +10,10 @@ import typer
 
 from llara_core.config import REGISTRY
 from llara_core.errors import ConfigError
+from llara_core.evaluation_settings import in_keys
 
 logger = logging.getLogger(__name__)
 WHERE = "FOLDER|models:/NAME@ALIAS"  # what commands show for a model; a number in place of an alias: /NUMBER
-_REFERENCE = re.compile(rf"{REGISTRY}(?P<name>[^/@#]+)(?:@(?P<alias>[^/@#]+)|/(?P<version>[0-9]+))")
 _Model = TypeVar("_Model", str, Path, None)
 
 
@@ -34,15 +33,15 @@ def local(model: _Model) -> _Model:
     """
     if model is None or not str(model).startswith(REGISTRY):
         return model
-    asked = _REFERENCE.fullmatch(str(model))
+    from llara_core.model.registries import REFERENCE, fetch
+
+    asked = REFERENCE.fullmatch(str(model))
     if asked is None:
         raise ConfigError(
             f"{model}: expected {REGISTRY}NAME@ALIAS or {REGISTRY}NAME/NUMBER, "
             f"e.g. {REGISTRY}llara-retriever@champion"
         )
-    from llara_core.model.registries import fetch
-
-    source = fetch(asked["name"], alias=asked["alias"] or "", version=asked["version"], tracking_uri=None)
+    source = fetch(asked["name"], alias=asked["alias"] or "", version=asked["number"], tracking_uri=None)
     if source.folder is None:
         raise ConfigError(f"{model}: the registry has no files of it on this machine")
     logger.info("%s: %s, in %s", model, source, source.folder)
@@ -52,7 +51,7 @@ def local(model: _Model) -> _Model:
 def name_of(model: str) -> str:
     """What a model is called in tables and folders, unless the user says: its folder, or name and version."""
     if model.startswith(REGISTRY):
-        return model.removeprefix(REGISTRY).replace("/", "-").replace("@", "-")
+        return in_keys(model.removeprefix(REGISTRY))
     return Path(model).expanduser().resolve().name
 
 

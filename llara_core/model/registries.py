@@ -11,6 +11,7 @@ such a function and an entry point, and nothing here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +22,7 @@ from llara_core.errors import ConfigError, MissingDependencyError
 from llara_core.settings import nearest
 
 GROUP = "llara.registries"
+REFERENCE = re.compile(rf"{REGISTRY}(?P<name>[^/@#]+)(?:@(?P<alias>[^/@#]+)|/(?P<number>[0-9]+))")
 
 
 @dataclass(frozen=True)
